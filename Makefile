@@ -1,0 +1,36 @@
+# make demo   set everything up and run the whole system on real bars (ARGS="--bars FILE" for your own)
+# make test   set everything up and run every test
+# make check  format, lint, types and unit tests: what pre-commit and CI run
+# make bench  the measurements behind bench/README.md
+.PHONY: demo setup test check unit bench wheel constraints clean
+PY := .venv/bin/python
+
+demo: setup
+	@exec $(PY) -m cli demo $(ARGS)
+
+setup:
+	@bash scripts/setup.sh
+
+unit: setup
+	$(PY) -m pytest -m "not integration" $(ARGS)
+
+test: setup
+	$(PY) -m pytest $(ARGS)
+
+check: setup
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(PY) -m pytest -m "not integration" -x
+
+wheel: setup
+	$(PY) -m build --wheel --no-isolation
+
+bench: setup
+	$(PY) bench/throughput.py
+
+constraints: setup
+	@{ sed -n 1p constraints.txt; $(PY) -m pip freeze --exclude-editable; } > constraints.new && mv constraints.new constraints.txt
+
+clean:
+	rm -rf build dist *.egg-info .run

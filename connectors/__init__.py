@@ -1,0 +1,1 @@
+"""Every edge of the system: settings, venues, Kafka, Redis, files."""

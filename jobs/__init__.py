@@ -1,0 +1,1 @@
+"""One file a process: each reads aloud from source to sink."""

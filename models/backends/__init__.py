@@ -1,0 +1,1 @@
+"""Model backends, one file each; a backend loads a model file and returns class probabilities."""

@@ -1,0 +1,294 @@
+"""The wire contract: every message that crosses a topic, as an immutable ``msgspec.Struct``.
+
+JSON on the wire. Times are epoch milliseconds UTC in names ending ``_ms``; prices and sizes are float64; symbols are
+upper case as the venue writes them. A new field always has a default, so that a message recorded by an older version
+decodes for ever (``tests/fixtures/messages`` holds one of each).
+
+>>> bar = Bar(symbol="AAPL", timeframe="1d", start_ms=0, end_ms=86_400_000, open=1, high=2, low=1, close=2, volume=10)
+>>> decode(encode(bar), Bar) == bar
+True
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+Action = Literal["buy", "sell", "hold"]
+Horizon = Literal["1d", "3d", "1w", "2w"]
+Tier = Literal["free", "premium", "dynamic"]
+OutcomeStatus = Literal["active", "hit_target", "hit_stop", "expired"]
+
+#: Length of each timeframe, in milliseconds.
+TIMEFRAME_MS: dict[str, int] = {
+    "1s": 1_000,
+    "1m": 60_000,
+    "5m": 300_000,
+    "1h": 3_600_000,
+    "1d": 86_400_000,
+}
+
+#: The class order of every model's probabilities, everywhere.
+CLASSES: tuple[Action, ...] = ("sell", "hold", "buy")
+
+#: One character a feature in ``FeatureRow.quality``: why a value is missing (or ``.`` where it is sound).
+QUALITY: dict[str, str] = {
+    ".": "sound",
+    "w": "warming up: fewer bars than the feature needs",
+    "g": "rests on a gap in the bars",
+    "z": "undefined here: a zero denominator (constant price, zero volume)",
+    "m": "an input was never received (no volume, no options, no news)",
+    "s": "its input is stale",
+}
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What every market-data message carries.
+
+    ``source`` names the venue or feed; ``ingestion_timestamp_ms`` is wall-clock arrival, recorded and never decided
+    on; ``backfilled`` marks what came from history after a gap.
+    """
+
+    symbol: str
+    source: str = ""
+    ingestion_timestamp_ms: int | None = None
+    backfilled: bool = False
+
+
+class Bar(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """One bar over ``[start_ms, end_ms)``; ``start_ms`` is the left edge.
+
+    ``timeframe`` is one of :data:`TIMEFRAME_MS`; ``revision`` 0 is the first, a higher one replaces it; ``final``
+    is false while the bar is still forming.
+    """
+
+    timeframe: str
+    start_ms: int
+    end_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    trade_count: int | None = None
+    vwap: float | None = None
+    revision: int = 0
+    final: bool = True
+
+
+class Trade(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """One trade print; ``trade_id`` is the venue's own, ``conditions`` its sale conditions."""
+
+    timestamp_ms: int
+    price: float
+    size: float
+    trade_id: str = ""
+    exchange: str = ""
+    conditions: tuple[str, ...] = ()
+    tape: str = ""
+    #: "new", "correction" (replaces ``corrects_id``) or "cancel" (removes ``trade_id``).
+    kind: Literal["new", "correction", "cancel"] = "new"
+    corrects_id: str = ""
+
+
+class Quote(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Best bid and offer, or a venue's ticker reduced to it; sizes in units of the instrument (not round lots)."""
+
+    timestamp_ms: int
+    bid_price: float | None = None
+    bid_size: float | None = None
+    ask_price: float | None = None
+    ask_size: float | None = None
+    last_price: float | None = None
+    volume_24h: float | None = None
+    bid_exchange: str = ""
+    ask_exchange: str = ""
+    conditions: tuple[str, ...] = ()
+
+
+class News(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """One article for one symbol, scored at ingestion; ``sentiment`` in [-1, 1]."""
+
+    news_id: str
+    created_ms: int
+    updated_ms: int
+    headline: str
+    sentiment: float | None = None
+    summary: str = ""
+    author: str = ""
+    url: str = ""
+    publisher: str = ""
+
+
+class OptionSummary(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """An underlying's option chain reduced to what the features need; volumes in contracts, IV annualised (0.3 = 30 %)."""
+
+    timestamp_ms: int
+    call_volume: float | None = None
+    put_volume: float | None = None
+    call_open_interest: float | None = None
+    put_open_interest: float | None = None
+    put_call_ratio: float | None = None
+    implied_volatility: float | None = None
+    contracts: int = 0
+
+
+class Status(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """A state of a symbol or feed: halts, resumes, bands, splits, gaps found and filled, connection changes.
+
+    ``symbol`` is ``*`` for a whole feed.
+    """
+
+    timestamp_ms: int
+    kind: str
+    reason: str = ""
+    detail: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class FeatureRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All features of one bar and what the models made of them: one for every bar that was processed.
+
+    ``values`` follow the catalogue order whose hash is ``feature_set_hash``; null where ``quality`` (one character a
+    value, see :data:`QUALITY`) says why.
+    """
+
+    symbol: str
+    timeframe: str
+    start_ms: int
+    end_ms: int
+    feature_set_hash: str
+    values: list[float | None]
+    quality: str
+    revision: int = 0
+    action: Action | None = None
+    confidence: float | None = None
+    bundle: str = ""
+    withheld: str = ""
+
+
+class Contribution(msgspec.Struct, frozen=True, kw_only=True):
+    """One feature's part in a decision: ``contribution`` is signed towards the signal's action, in log-odds."""
+
+    feature: str
+    value: float | None
+    contribution: float
+
+
+class ProfileDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """The signal as one risk profile sees it."""
+
+    action: Action
+    confidence: float
+    time_horizon: Horizon
+    target_price: float
+    stop_loss: float
+
+
+class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One trading signal.
+
+    ``signal_id`` is a hash of symbol, timeframe, bar end, revision and bundle: the same input gives the same id.
+    ``created_ms`` is event time (the bar's end); ``emitted_ms`` is wall-clock and alone excluded from replay equality.
+    ``confidence`` in [0, 1]; ``model_votes`` maps a model to ``[action, probability]``; ``skipped_models`` to a reason.
+    ``risk_profiles`` holds conservative, moderate and aggressive.
+    """
+
+    signal_id: str
+    symbol: str
+    timeframe: str
+    action: Action
+    confidence: float
+    entry_price: float
+    target_price: float
+    stop_loss: float
+    time_horizon: Horizon
+    created_ms: int
+    emitted_ms: int
+    expires_ms: int
+    reasoning: str
+    contributions: list[Contribution] = msgspec.field(default_factory=list)
+    model_votes: dict[str, tuple[Action, float]] = msgspec.field(default_factory=dict)
+    skipped_models: dict[str, str] = msgspec.field(default_factory=dict)
+    features_used: dict[str, float | None] = msgspec.field(default_factory=dict)
+    feature_set_hash: str = ""
+    bundle: str = ""
+    risk_profiles: dict[str, ProfileDecision] = msgspec.field(default_factory=dict)
+    missing_inputs: dict[str, str] = msgspec.field(default_factory=dict)
+    tier: Tier = "free"
+    revision: int = 0
+    cancels: str = ""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a signal stands; ``pnl_percent`` is signed by side and after costs, in percent of the entry price."""
+
+    signal_id: str
+    symbol: str
+    status: OutcomeStatus
+    entry_price: float
+    current_price: float
+    target_price: float
+    stop_loss: float
+    pnl_percent: float
+    created_ms: int
+    updated_ms: int
+    action: Action = "buy"
+    time_horizon: Horizon = "1d"
+    confidence: float = 0.0
+    bundle: str = ""
+    exit_price: float | None = None
+    exit_reason: str = ""
+    revision: int = 0
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A message that could not be processed, whole, with its place and the reason.
+
+    ``payload_base64`` is the original bytes; ``payload`` repeats them as text where they are UTF-8.
+    """
+
+    reason: str
+    topic: str
+    partition: int
+    offset: int
+    payload_base64: str
+    payload: str | None = None
+    field: str = ""
+
+
+T = TypeVar("T")
+_encoder = msgspec.json.Encoder()
+_decoders: dict[type, msgspec.json.Decoder[Any]] = {}
+
+
+def encode(message: Any) -> bytes:
+    """The message as JSON bytes; NaN becomes null."""
+    return _encoder.encode(message)
+
+
+def decode(data: bytes | str, kind: type[T]) -> T:
+    """The message in ``data``; raises ``msgspec.ValidationError`` naming the field, or ``msgspec.DecodeError``."""
+    if kind not in _decoders:
+        _decoders[kind] = msgspec.json.Decoder(kind)
+    return _decoders[kind].decode(data)  # type: ignore[no-any-return]
+
+
+#: Topic of each market-data message; the key is always the symbol.
+TOPICS: dict[type, str] = {
+    Trade: "market-data-trades",
+    Quote: "market-data-quotes",
+    Bar: "market-data-bars",
+    News: "market-data-news",
+    OptionSummary: "market-data-options",
+    Status: "market-data-status",
+    Signal: "trading-signals",
+    FeatureRow: "features",
+    Outcome: "signal-outcomes",
+    DeadLetter: "dead-letter",
+}
+
+
+def schemas() -> dict[str, Any]:
+    """The published JSON Schema of every message, by topic."""
+    return {topic: msgspec.json.schema(kind) for kind, topic in TOPICS.items()}

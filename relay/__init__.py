@@ -1,0 +1,1 @@
+"""A thin WebSocket and HTTP service over Redis."""
