@@ -122,7 +122,7 @@ class News(Message, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class OptionSummary(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """An underlying's option chain reduced to what the features need; volumes in contracts, IV annualised (0.3 = 30 %)."""
+    """An option chain reduced to what the features need; volumes in contracts, IV annualised (0.3 = 30 %)."""
 
     timestamp_ms: int
     call_volume: float | None = None
