@@ -1,4 +1,4 @@
-"""Real servers on this machine for demo, tests and benchmarks: a Kafka broker, a Redis-protocol server, a Flink cluster.
+"""Real servers on this machine for demo, tests and benchmarks: a Kafka broker, a Redis server, a Flink cluster.
 
 Each is a context manager: it starts the real program on loopback ports given by the OS, waits until it answers, and
 on exit ends the process it started, by its process id. Nothing here is used in a production deployment.
