@@ -1,1 +1,50 @@
-"""Model backends, one file each; a backend loads a model file and returns class probabilities."""
+"""One file a kind of model. Adding a kind is adding a file with ``PACKAGE``, ``version()`` and ``open_model(data)``.
+
+A manifest names a backend by its file name here; bytes in, probabilities out, no pickle and no code from the bundle.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Matrix = npt.NDArray[np.float64]
+#: What the models read: float32, C-contiguous, rows x features.
+Inputs = npt.NDArray[np.float32]
+
+
+class Model(Protocol):
+    """A model ready to score, single-threaded, whose rows do not depend on each other."""
+
+    #: Input names in order, as written in the model file itself; empty if the file names none.
+    features: tuple[str, ...]
+
+    def predict(self, inputs: Inputs) -> Matrix:
+        """P(sell), P(hold), P(buy) a row, before calibration: rows x 3."""
+        ...
+
+    def contributions(self, inputs: Inputs) -> Matrix | None:
+        """Each feature's part in ln P(buy) - ln P(sell), rows x features; None if this kind cannot say."""
+        ...
+
+
+def names() -> tuple[str, ...]:
+    """Every backend in this folder.
+
+    >>> {"xgboost", "lightgbm", "onnx"} <= set(names())
+    True
+    """
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+def backend(name: str) -> Any:
+    """The backend's module; raises ``LookupError`` naming those that exist."""
+    if name not in names():
+        raise LookupError(
+            f"backend {name!r} does not exist (there are {', '.join(names())}): add models/backends/{name}.py"
+        )
+    return importlib.import_module(f"{__name__}.{name}")

@@ -1,0 +1,78 @@
+"""Many models, one decision: the weighted vote of a batch, in plain numpy.
+
+Each model votes for one action: buy when P(buy) > ``thresholds.buy``, sell when 1 - P(sell) < ``thresholds.sell``, the
+likelier of both if both hold, else hold. Its say is weight x the probability it gives to the action it votes for. An
+action's score is its voters' say over the weights of all models that voted, so a split vote is a weak one; the highest
+score wins and is the confidence. A tie is a hold.
+
+>>> decision = combine(np.array([[[0.1, 0.1, 0.8], [0.1, 0.6, 0.3]]]), np.array([0.35, 0.15]), Thresholds())
+>>> ACTIONS[decision.action[0]], round(float(decision.confidence[0]), 3), decision.votes[0].tolist()
+('buy', 0.56, [2, 1])
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from models.backends import Matrix
+from models.manifest import Thresholds
+from models.messages import CLASSES
+
+#: Names of ``Decision.action`` and ``Decision.votes``; -1 is none.
+ACTIONS = CLASSES
+SELL, HOLD, BUY = 0, 1, 2
+NONE = -1
+
+#: A model's say in the vote by its name, as the product's first design weighs them.
+DEFAULT_WEIGHTS = {"xgboost_swing": 0.35, "lightgbm_day": 0.30, "neural_net": 0.20, "random_forest": 0.15}
+DEFAULT_WEIGHT = 0.10
+
+
+class Decision(NamedTuple):
+    """What the ensemble says of n rows, from m models.
+
+    ``action`` int8[n]: 0 sell, 1 hold, 2 buy, -1 no model could score the row. ``confidence`` float64[n] in [0, 1],
+    NaN with -1. ``votes`` int8[n, m], -1 where a model did not vote; ``vote_probability`` float64[n, m], NaN there.
+    """
+
+    action: npt.NDArray[np.int8]
+    confidence: Matrix
+    votes: npt.NDArray[np.int8]
+    vote_probability: Matrix
+
+
+def weight_of(model: str) -> float:
+    """The default weight of a model of that name."""
+    return DEFAULT_WEIGHTS.get(model, DEFAULT_WEIGHT)
+
+
+def combine(probabilities: Matrix, weights: Matrix, thresholds: Thresholds) -> Decision:
+    """The decision for each row; ``probabilities`` float64[n, m, 3] (NaN: did not vote), ``weights`` float64[m]."""
+    sell, hold, buy = probabilities[..., SELL], probabilities[..., HOLD], probabilities[..., BUY]
+    voted = ~np.isnan(probabilities).any(axis=2)
+    wants_buy = buy > thresholds.buy
+    wants_sell = (1.0 - sell) < thresholds.sell
+    votes = np.full(voted.shape, HOLD, dtype=np.int8)
+    votes[wants_buy & ~(wants_sell & (sell >= buy))] = BUY
+    votes[wants_sell & ~(wants_buy & (buy >= sell))] = SELL
+    chosen = np.where(votes == BUY, buy, np.where(votes == SELL, sell, hold))
+    votes[~voted] = NONE
+    chosen = np.where(voted, chosen, np.nan)
+
+    say = np.where(voted, chosen * weights, 0.0)
+    total = voted @ weights
+    scores = np.stack([np.where(votes == action, say, 0.0).sum(axis=1) for action in (SELL, HOLD, BUY)], axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scores /= total[:, None]
+    best_side = np.maximum(scores[:, BUY], scores[:, SELL])
+    action = np.where(scores[:, BUY] > scores[:, SELL], BUY, SELL)
+    undecided = (scores[:, HOLD] >= best_side) | (scores[:, BUY] == scores[:, SELL])
+    action = np.where(undecided, HOLD, action).astype(np.int8)
+    confidence = np.where(undecided, scores[:, HOLD], best_side)
+    nobody = ~(total > 0)
+    action[nobody] = NONE
+    confidence[nobody] = np.nan
+    return Decision(action, confidence, votes, chosen)
