@@ -176,13 +176,14 @@ class Contribution(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProfileDecision(msgspec.Struct, frozen=True, kw_only=True):
-    """The signal as one risk profile sees it."""
+    """The signal as one risk profile sees it; ``expires_ms`` is that of its own horizon (0: unknown)."""
 
     action: Action
     confidence: float
     time_horizon: Horizon
     target_price: float
     stop_loss: float
+    expires_ms: int = 0
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
