@@ -1,0 +1,194 @@
+"""What a venue adapter is: pure functions between the venue's frames and ours. No socket, no clock, no state.
+
+An adapter converts every unit and time once, here: prices and sizes to float64 in units of the instrument, times to
+epoch milliseconds, symbols to upper case. What it cannot convert becomes a :class:`Reject` with the field and the
+reason, and goes whole to the dead-letter topic.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, Protocol
+
+import msgspec
+
+from models.messages import Message
+
+#: Times outside 2000..2100 are a wrong unit (seconds, micro- or nanoseconds), never data.
+TIME_MS_MIN, TIME_MS_MAX = 946_684_800_000, 4_102_444_800_000
+#: Prices and sizes at or above these are a wrong unit.
+PRICE_MAX, SIZE_MAX = 1e10, 1e15
+
+
+class Reject(msgspec.Struct, frozen=True):
+    """A message that could not be converted: why, which field, and its bytes."""
+
+    reason: str
+    payload: bytes
+    field: str = ""
+
+
+class Control(msgspec.Struct, frozen=True):
+    """What a venue says about the connection itself.
+
+    ``kind``: ``welcome``, ``authenticated``, ``subscribed`` (``channels`` is what is now subscribed, where the venue
+    says it), ``error`` (``code`` as the venue writes it), ``shutdown`` (this connection will be cut) or ``info``.
+    """
+
+    kind: str
+    code: str = ""
+    text: str = ""
+    channels: dict[str, list[str]] = msgspec.field(default_factory=dict)
+
+
+class Parsed(msgspec.Struct):
+    """What frames became, in their order."""
+
+    messages: list[Message] = msgspec.field(default_factory=list)
+    rejects: list[Reject] = msgspec.field(default_factory=list)
+    controls: list[Control] = msgspec.field(default_factory=list)
+
+    def extend(self, other: Parsed) -> None:
+        """Append what another frame became."""
+        self.messages += other.messages
+        self.rejects += other.rejects
+        self.controls += other.controls
+
+
+class Action(Enum):
+    """What a client does about a venue's error code."""
+
+    FATAL = "stop: a retry cannot help until the key, plan or feed is changed"
+    WAIT = "wait, then try again on the same socket"
+    SHRINK = "drop the newest symbols and subscribe again"
+    COOL_DOWN = "leave the venue alone for a while, then reconnect"
+    RECONNECT = "reconnect with backoff"
+    LOG = "note it and carry on"
+
+
+class Venue(Protocol):
+    """One venue's protocol, as pure functions and facts."""
+
+    #: Name on every message.
+    source: str
+    #: Whether the venue speaks first, and whether a login answer is awaited.
+    greets: bool
+    authenticates: bool
+    #: Whether trade ids of one symbol are contiguous, so that a gap is provable.
+    contiguous_ids: bool
+    #: Whether two connections may overlap during a planned reconnect.
+    overlaps: bool
+
+    def url(self) -> str:
+        """Where to connect."""
+
+    def login(self) -> str | None:
+        """The frame that authenticates, or None where none is needed."""
+
+    def subscribe(self, channels: dict[str, list[str]]) -> list[str]:
+        """Frames that subscribe to these symbols by channel (``trades``, ``quotes``, ``bars``, ...)."""
+
+    def parse(self, frame: bytes, now_ms: int | None) -> Parsed:
+        """The messages, rejects and controls in one frame that arrived at ``now_ms`` (None: arrival not recorded)."""
+
+    def parse_many(self, frames: list[bytes], now_ms: int | None) -> Parsed:
+        """The same for several frames at once: one decoder call for all."""
+
+    def action(self, error: Control) -> Action:
+        """The policy for an error."""
+
+
+def fail(field: str, value: Any, want: str) -> ValueError:
+    """The error of a value that cannot be, as ``field = value: must be ...``."""
+    return ValueError(f"{field} = {value!r}: must be {want}")
+
+
+def field_of(reason: str) -> str:
+    """The field a reason names: msgspec's ``$[0].p`` or missing field, or ours before `` = ``.
+
+    >>> field_of("Expected `float`, got `str` - at `$[0].p`"), field_of("t = 5: must be ...")
+    ('p', 't')
+    """
+    if "missing required field `" in reason:
+        return reason.partition("missing required field `")[2].partition("`")[0]
+    if "`$" in reason:
+        path = reason.rpartition("`$")[2].rstrip("`")
+        return path.rpartition(".")[2] if "." in path else ""
+    return reason.partition(" = ")[0] if " = " in reason else ""
+
+
+def reject(error: Exception, payload: bytes) -> Reject:
+    """The reject of this payload for this error."""
+    reason = str(error) or type(error).__name__
+    return Reject(reason=reason, payload=payload, field=field_of(reason))
+
+
+def time_ms(field: str, value: int) -> int:
+    """Check that a time is epoch milliseconds between 2000 and 2100."""
+    if not TIME_MS_MIN <= value < TIME_MS_MAX:
+        raise fail(field, value, "epoch milliseconds between 2000 and 2100 (is it another unit?)")
+    return value
+
+
+def check_price(field: str, price: float) -> None:
+    """Raise ValueError unless this can be a price."""
+    if not 0 < price < PRICE_MAX:
+        raise fail(field, price, f"above 0 and below {PRICE_MAX:g}")
+
+
+def check_size(field: str, size: float) -> None:
+    """Raise ValueError unless this can be a size."""
+    if not 0 <= size < SIZE_MAX:
+        raise fail(field, size, f"from 0 to {SIZE_MAX:g}")
+
+
+def check_bar(open_: float, high: float, low: float, close: float, volume: float) -> None:
+    """Raise ValueError unless the five numbers are prices and a volume, low not above high.
+
+    Open and close outside low and high pass: vendors' own samples hold such bars; whoever computes on bars decides.
+    """
+    if not 0 < low <= high < PRICE_MAX:
+        raise fail("low, high", (low, high), f"positive, low <= high, below {PRICE_MAX:g}")
+    check_price("open", open_)
+    check_price("close", close)
+    check_size("volume", volume)
+
+
+_SECONDS: dict[str, int] = {}
+
+
+def _second_ms(text: str) -> int:
+    stamp = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+    value = time_ms("t", int(stamp.timestamp()) * 1000)
+    if len(_SECONDS) > 4096:
+        _SECONDS.clear()
+    _SECONDS[text] = value
+    return value
+
+
+def rfc3339_ms(text: str) -> int:
+    """Epoch milliseconds of an RFC 3339 time, cut (never rounded up) to the millisecond.
+
+    Nanoseconds are cut because rounding would move a trade into the next bar.
+
+    >>> rfc3339_ms("2024-07-24T07:56:53.999999999Z") - rfc3339_ms("2024-07-24T07:56:53Z")
+    999
+    >>> rfc3339_ms("2024-07-24T09:56:53+02:00") - rfc3339_ms("2024-07-24T07:56:53Z")
+    0
+    """
+    try:
+        base = _SECONDS.get(text[:19]) or _second_ms(text[:19])
+        if text[-1] == "Z":
+            if text[19] == ".":
+                digits = text[20:-1]
+                if digits.isdigit():
+                    return base + int((digits + "00")[:3])
+            elif len(text) == 20:
+                return base
+        stamp = datetime.fromisoformat(text)
+        if stamp.tzinfo is not None:
+            return time_ms("t", int(stamp.timestamp() * 1000))
+    except (ValueError, IndexError, OverflowError):
+        pass
+    raise fail("t", text, "an RFC 3339 time with its zone between 2000 and 2100, as 2024-07-24T07:56:53.6Z")
