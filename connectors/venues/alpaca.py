@@ -232,7 +232,7 @@ class Adapter:
     ) -> None:
         self.source = source
         self._url, self._key, self._secret, self._lot = f"{host.rstrip('/')}/{feed}", key, secret, round_lot
-        self._convert: dict[type, Callable[[Any, int], Message]] = {
+        self._convert: dict[type, Callable[[Any, int | None], Message]] = {
             _Quote: self._quote,
             _Bar: self._bar,
             _UpdatedBar: self._bar,

@@ -159,7 +159,7 @@ class Adapter:
         self.source = source
         self._divide = 1 if time_unit == "ms" else 1000
         self._url = f"{host.rstrip('/')}/stream" + ("" if time_unit == "ms" else "?timeUnit=MICROSECOND")
-        self._convert: dict[type, Callable[[Any, int], Message]] = {
+        self._convert: dict[type, Callable[[Any, int | None], Message]] = {
             _AggTrade: self._agg_trade,
             _Kline: self._bar,
             _Ticker: self._ticker,

@@ -160,7 +160,7 @@ class Adapter:
     ) -> None:
         self.source = source
         self._url, self._key = f"{host.rstrip('/')}/{path}", key
-        self._convert: dict[type, Callable[[Any, int], Message]] = {
+        self._convert: dict[type, Callable[[Any, int | None], Message]] = {
             _Quote: self._quote,
             _Minute: self._bar,
             _Second: self._bar,
