@@ -31,6 +31,7 @@ __all__ = [
     "HORIZONS",
     "REQUIRED_FEATURES",
     "NoSignal",
+    "cancellation",
     "decide",
     "expires_ms",
     "horizon_of",
@@ -107,6 +108,7 @@ def decide(
     feature_set_hash: str = "",
     bundle: str = "",
     emitted_ms: int = 0,
+    trigger: str = "",
     calendar: Calendar | None = None,
     tick: float | None = None,
     required: Sequence[str] = REQUIRED_FEATURES,
@@ -177,6 +179,45 @@ def decide(
         missing_inputs=dict(missing or {}),
         tier=minimum_tier(confidence),
         revision=revision,
+        trigger=trigger,
+    )
+
+
+def cancellation(
+    *,
+    symbol: str,
+    timeframe: str,
+    end_ms: int,
+    revision: int,
+    cancels: str,
+    price: float,
+    bundle: str = "",
+    feature_set_hash: str = "",
+    emitted_ms: int = 0,
+) -> Signal:
+    """The record that withdraws signal ``cancels``: its bar was revised and no longer gives one.
+
+    A hold at the revised ``price`` that ends when it begins, with the revision's own id.
+    """
+    return Signal(
+        signal_id=signal_id(symbol, timeframe, end_ms, revision, bundle),
+        symbol=symbol,
+        timeframe=timeframe,
+        action="hold",
+        confidence=0.0,
+        entry_price=price,
+        target_price=price,
+        stop_loss=price,
+        time_horizon="1d",
+        created_ms=end_ms,
+        emitted_ms=emitted_ms,
+        expires_ms=end_ms,
+        reasoning=f"{symbol} - Withdrawn: the bar it was made from was revised",
+        feature_set_hash=feature_set_hash,
+        bundle=bundle,
+        revision=revision,
+        cancels=cancels,
+        trigger="cancel",
     )
 
 

@@ -22,6 +22,7 @@ from bisect import bisect_right
 from functools import lru_cache
 
 import numpy as np
+from numba import njit
 
 from models.messages import Horizon
 
@@ -44,8 +45,11 @@ class Calendar:
         self.name = name
         self.opens = opens
         self.closes = closes
+        #: The same as int64 arrays, for compiled code.
+        self.open_ms = np.array(opens, np.int64)
+        self.close_ms = np.array(closes, np.int64)
         #: Length of a usual session (the median), or a day.
-        self.session_ms = int(np.median(np.array(closes) - np.array(opens))) if opens else DAY_MS
+        self.session_ms = int(np.median(self.close_ms - self.open_ms)) if opens else DAY_MS
 
     @property
     def always_open(self) -> bool:
@@ -76,34 +80,51 @@ def calendar(name: str) -> Calendar:
     return Calendar(name, (source.opens_nanos // 1_000_000).tolist(), (source.closes_nanos // 1_000_000).tolist())
 
 
-def expires_ms(created_ms: int, horizon: Horizon, market: Calendar) -> int:
-    """Expiry of a signal made at ``created_ms``, by the rule above; ValueError outside the calendar's years."""
-    if not market.opens:
-        return created_ms + DAYS[horizon] * DAY_MS
-    opens, closes, sessions = market.opens, market.closes, SESSIONS[horizon]
-    i = bisect_right(opens, created_ms) - 1
+@njit(cache=True)
+def session_expiry(created_ms: int, sessions: int, opens: np.ndarray, closes: np.ndarray) -> int:
+    """The rule for a market with sessions, compiled: expiry in ms, or -1 outside the tables."""
+    i = np.searchsorted(opens, created_ms, side="right") - 1
     last = i + sessions
     if i < 0 or last >= len(opens):
-        raise ValueError(
-            f"created_ms {created_ms} is outside calendar {market.name} ({FIRST_DAY} to {LAST_DAY}): check its unit"
-        )
+        return -1
     if created_ms < closes[i]:
         return min(opens[last] + created_ms - opens[i], closes[last])
     return closes[last]
 
 
+@njit(cache=True)
+def _session_expiries(created_ms: np.ndarray, sessions: int, opens: np.ndarray, closes: np.ndarray) -> np.ndarray:
+    out = np.empty(len(created_ms), np.int64)
+    for i in range(len(created_ms)):
+        out[i] = session_expiry(created_ms[i], sessions, opens, closes)
+    return out
+
+
+def expires_ms(created_ms: int, horizon: Horizon, market: Calendar) -> int:
+    """Expiry of a signal made at ``created_ms``, by the rule above; ValueError outside the calendar's years."""
+    if market.always_open:
+        return created_ms + DAYS[horizon] * DAY_MS
+    until = session_expiry(created_ms, SESSIONS[horizon], market.open_ms, market.close_ms)
+    if until < 0:
+        raise _outside(created_ms, market)
+    return int(until)
+
+
 def expiries_ms(created_ms: np.ndarray, horizon: Horizon, market: Calendar) -> np.ndarray:
     """:func:`expires_ms` of many creation times at once (for labels)."""
     created = np.asarray(created_ms, np.int64)
-    if not market.opens:
+    if market.always_open:
         return created + DAYS[horizon] * DAY_MS
-    opens, closes = np.array(market.opens), np.array(market.closes)
-    i = np.searchsorted(opens, created, side="right") - 1
-    last = i + SESSIONS[horizon]
-    if len(i) and (i.min() < 0 or last.max() >= len(opens)):
-        raise ValueError(f"created_ms leaves calendar {market.name} ({FIRST_DAY} to {LAST_DAY}): check its unit")
-    inside = np.minimum(opens[last] + created - opens[i], closes[last])
-    return np.where(created < closes[i], inside, closes[last])
+    until = _session_expiries(created, SESSIONS[horizon], market.open_ms, market.close_ms)
+    if (until < 0).any():
+        raise _outside(int(created[np.argmax(until < 0)]), market)
+    return until
+
+
+def _outside(created_ms: int, market: Calendar) -> ValueError:
+    return ValueError(
+        f"created_ms {created_ms} is outside calendar {market.name} ({FIRST_DAY} to {LAST_DAY}): check its unit"
+    )
 
 
 #: Ends of a symbol that mark a pair on a venue that never closes, as the venues here write them.

@@ -41,6 +41,7 @@ def risk_per_atr(horizon: Horizon, timeframe: str, session_ms: int = STOCK_SESSI
     return ATR_MULTIPLES[horizon] * daily_atr_scale(timeframe, session_ms)
 
 
+@njit(cache=True)
 def default_tick(price: float) -> float:
     """The tick where none is configured: 0.01 from 1 up (US stocks), 0.0001 from 0.01, else 0.00000001."""
     return 0.01 if price >= 1.0 else 0.0001 if price >= 0.01 else 1e-8

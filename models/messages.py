@@ -192,7 +192,9 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``signal_id`` is a hash of symbol, timeframe, bar end, revision and bundle: the same input gives the same id.
     ``created_ms`` is event time (the bar's end); ``emitted_ms`` is wall-clock and alone excluded from replay equality.
     ``confidence`` in [0, 1]; ``model_votes`` maps a model to ``[action, probability]``; ``skipped_models`` to a reason.
-    ``risk_profiles`` holds conservative, moderate and aggressive.
+    ``risk_profiles`` holds conservative, moderate and aggressive. ``trigger`` says what made it news: a change of
+    ``action``, a step of ``confidence``, the ``expiry`` of the one before, a ``revision`` of its bar or a ``cancel``.
+    ``previous`` is the hash of the symbol's record before this one (see ``models/record.py``).
     """
 
     signal_id: str
@@ -219,6 +221,8 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tier: Tier = "free"
     revision: int = 0
     cancels: str = ""
+    trigger: str = ""
+    previous: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
