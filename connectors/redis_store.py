@@ -1,0 +1,180 @@
+"""What the jobs write to Redis, one pipeline a frame; every write may be repeated without changing anything.
+
+- **Signals** go through one script that writes a signal's JSON, the active set and the stream together, only if no
+  revision as high of the same decision (the id's stem) was written before. A higher revision takes the place of the
+  lower one, a cancellation removes it.
+- **Outcomes** go through another: the newest by (``revision``, ``updated_ms``) stays, and only a newer one enters the
+  stream. A finished outcome removes its signal from the active set.
+
+Times of life are counted in event time: ``signal:{id}`` lives ``expires_ms - created_ms`` from its writing (so a replay
+of old bars behaves like a live run), and the active set is cut at the newest event time seen, not at the wall clock.
+
+Guarantee: at-least-once in, effectively once out, for as long as a signal lives (at least :data:`MEMORY_MS`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from connectors import redis_keys
+from connectors.redis_bars import push_bars, trim_bars
+from models.messages import Bar, Outcome, Signal, encode
+
+#: Least time that a written signal is remembered, so that a replay does not write it again.
+MEMORY_MS = 24 * 3_600_000
+
+#: Finished outcomes kept of each symbol.
+OUTCOMES_MAX = 5_000
+
+# KEYS: revision mark, signal, active set, stream, outcomes. ARGV: revision, id, kind, JSON, ttl, expires, cap, id
+# without revision, id it cancels, life of the mark.
+_WRITE_SIGNAL = """
+local held = tonumber(redis.call('GET', KEYS[1]) or '-1')
+if held >= tonumber(ARGV[1]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[10])
+if held >= 0 then redis.call('ZREM', KEYS[3], ARGV[8] .. '-' .. held) end
+if ARGV[9] ~= '' then
+  redis.call('ZREM', KEYS[3], ARGV[9])
+else
+  redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5])
+  local outcome = redis.call('HGET', KEYS[5], ARGV[2])
+  if not outcome or cjson.decode(outcome).status == 'active' then redis.call('ZADD', KEYS[3], ARGV[6], ARGV[2]) end
+end
+redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[7], '*', 'id', ARGV[2], 'kind', ARGV[3], 'data', ARGV[4])
+return 1
+"""
+
+# KEYS: outcomes, finished ids by time, active set, stream. ARGV: id, JSON, updated, revision, finished, cap, kept.
+_WRITE_OUTCOME = """
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+if held then
+  local known = cjson.decode(held)
+  local revision = tonumber(known.revision or 0)
+  if revision > tonumber(ARGV[4]) then return 0 end
+  if revision == tonumber(ARGV[4]) and tonumber(known.updated_ms) >= tonumber(ARGV[3]) then return 0 end
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+if ARGV[5] == '1' then
+  redis.call('ZREM', KEYS[3], ARGV[1])
+  redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+  local surplus = redis.call('ZCARD', KEYS[2]) - tonumber(ARGV[7])
+  if surplus > 0 then
+    local oldest = redis.call('ZPOPMIN', KEYS[2], surplus)
+    for i = 1, #oldest, 2 do redis.call('HDEL', KEYS[1], oldest[i]) end
+  end
+end
+redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[6], '*', 'id', ARGV[1], 'kind', 'outcome', 'data', ARGV[2])
+return 1
+"""
+
+
+class RedisStore:
+    """Writes over one client (see ``connectors.redis_client.connect``).
+
+    ``stream_maxlen`` bounds the signal stream, ``outcomes_max`` the finished outcomes kept of a symbol.
+    """
+
+    def __init__(
+        self, client: Any, stream_maxlen: int = redis_keys.STREAM_MAXLEN, outcomes_max: int = OUTCOMES_MAX
+    ) -> None:
+        self.client = client
+        self._stream_maxlen, self._outcomes_max = stream_maxlen, outcomes_max
+        self._write_signal = client.register_script(_WRITE_SIGNAL)
+        self._write_outcome = client.register_script(_WRITE_OUTCOME)
+        self._event_ms = 0
+
+    def write_frame(
+        self,
+        *,
+        features: Iterable[tuple[str, str, Mapping[str, float]]] = (),
+        prices: Iterable[tuple[str, float, int]] = (),
+        bars: Mapping[tuple[str, str], Sequence[Bar]] | None = None,
+        signals: Iterable[Signal] = (),
+        outcomes: Iterable[Outcome] = (),
+    ) -> tuple[int, int]:
+        """Write a frame in one round trip; returns how many signals and outcomes were new.
+
+        ``features``: (symbol, timeframe, values by name, without the missing); ``prices``: (symbol, price,
+        timestamp_ms); ``bars``: by (symbol, timeframe), at least one each, for charts.
+        """
+        pipeline = self.client.pipeline(transaction=False)
+        for symbol, timeframe, values in features:
+            key = redis_keys.features_key(symbol, timeframe)
+            pipeline.delete(key)
+            if values:
+                pipeline.hset(key, mapping=dict(values))
+                pipeline.expire(key, redis_keys.FEATURES_TTL_S)
+        for symbol, price, timestamp_ms in prices:
+            pipeline.set(redis_keys.price_key(symbol), encode({"price": price, "timestamp_ms": timestamp_ms}))
+        pushed: list[tuple[int, str, str]] = []
+        for (symbol, timeframe), some in (bars or {}).items():
+            pushed.append((len(pipeline), symbol, timeframe))
+            push_bars(pipeline, symbol, timeframe, some)
+        first_signal = len(pipeline)
+        for signal in signals:
+            self._add_signal(pipeline, signal)
+        first_outcome = len(pipeline)
+        for outcome in outcomes:
+            self._add_outcome(pipeline, outcome)
+        last = len(pipeline)
+        if last > first_signal:
+            pipeline.zremrangebyscore(redis_keys.SIGNALS_ACTIVE, "-inf", f"({self._event_ms}")
+        if not len(pipeline):
+            return 0, 0
+        replies = pipeline.execute()
+        for at, symbol, timeframe in pushed:
+            trim_bars(self.client, symbol, timeframe, int(replies[at]))
+        return sum(replies[first_signal:first_outcome]), sum(replies[first_outcome:last])
+
+    def _add_signal(self, pipeline: Any, signal: Signal) -> None:
+        self._event_ms = max(self._event_ms, signal.created_ms)
+        stem = signal.signal_id.rpartition("-")[0] or signal.signal_id
+        life_ms = max(1, signal.expires_ms - signal.created_ms)
+        self._write_signal(
+            keys=[
+                f"signal-revision:{stem}",
+                redis_keys.signal_key(signal.signal_id),
+                redis_keys.SIGNALS_ACTIVE,
+                redis_keys.SIGNALS_STREAM,
+                redis_keys.outcomes_key(signal.symbol),
+            ],
+            args=[
+                signal.revision,
+                signal.signal_id,
+                "cancel" if signal.cancels else "signal",
+                encode(signal),
+                life_ms,
+                signal.expires_ms,
+                self._stream_maxlen,
+                stem,
+                signal.cancels,
+                max(life_ms, MEMORY_MS),
+            ],
+            client=pipeline,
+        )
+
+    def _add_outcome(self, pipeline: Any, outcome: Outcome) -> None:
+        self._event_ms = max(self._event_ms, outcome.updated_ms)
+        self._write_outcome(
+            keys=[
+                redis_keys.outcomes_key(outcome.symbol),
+                f"outcomes-finished:{outcome.symbol}",
+                redis_keys.SIGNALS_ACTIVE,
+                redis_keys.SIGNALS_STREAM,
+            ],
+            args=[
+                outcome.signal_id,
+                encode(outcome),
+                outcome.updated_ms,
+                outcome.revision,
+                int(outcome.status != "active"),
+                self._stream_maxlen,
+                self._outcomes_max,
+            ],
+            client=pipeline,
+        )
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self.client.close()
