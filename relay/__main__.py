@@ -1,0 +1,9 @@
+"""``python -m relay``: the relay with its settings from the environment (``SIGNALS_RELAY_*``)."""
+
+import sys
+
+from relay.server import serve
+from relay.settings import RelaySettings
+
+if __name__ == "__main__":
+    sys.exit(serve(RelaySettings()))

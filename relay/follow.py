@@ -1,0 +1,188 @@
+"""The relay's ear: loads what Redis holds, follows the signal stream, and writes the end of expired signals into it.
+
+An expiry is a stream entry like any other (one relay of several writes it, by an atomic script), so it has a number
+and a client that was away learns of it. If Redis goes away the relay says so to its clients and comes back by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from connectors import redis_keys
+from connectors.redis_bars import unpack
+from models.messages import News, Outcome, Signal, decode
+from relay.hub import Hub
+from relay.state import Event
+
+log = logging.getLogger("relay.follow")
+
+#: Marks the expiry as written, drops the signal from the active set and appends the entry: all or nothing.
+_EXPIRE = """
+if redis.call('SET', KEYS[1], '1', 'NX', 'EX', 604800) then
+  redis.call('ZREM', KEYS[2], ARGV[1])
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[2], '*', 'id', ARGV[1], 'kind', 'expired', 'data', '{}')
+  return 1
+end
+return 0
+"""
+_BATCH = 500
+
+
+class Follower:
+    """Keeps the hub's state equal to Redis."""
+
+    def __init__(self, redis_url: str, hub: Hub) -> None:
+        self.hub = hub
+        self.redis: Redis = Redis.from_url(redis_url, socket_connect_timeout=5, health_check_interval=30)
+        self.skipped = 0
+        self._prices: dict[str, bytes] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self.listeners: list[Callable[[Event], None]] = []
+
+    async def start(self) -> None:
+        """Load and begin to follow; raises RedisError when Redis does not answer."""
+        await self._load()
+        self._tasks = [
+            asyncio.create_task(self._follow(), name="follow"),
+            asyncio.create_task(self._tick(), name="tick"),
+        ]
+
+    async def stop(self) -> None:
+        """Stop following."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.redis.aclose()
+
+    # Loading
+
+    async def _load(self) -> None:
+        state = self.hub.state
+        await self._load_system()
+        start = "-"
+        while entries := await self.redis.xrange(redis_keys.SIGNALS_STREAM, min=start, count=2_000):
+            for number, fields in entries:
+                if event := self._fold(number.decode(), fields):
+                    self.hub.remember(event)
+            start = "(" + entries[-1][0].decode()
+        async for key in self.redis.scan_iter(match=redis_keys.outcomes_key("*"), count=1_000):
+            for value in (await self._hash(key)).values():
+                with contextlib.suppress(msgspec.DecodeError):
+                    state.adopt_outcome(decode(value, Outcome))
+        active = [i.decode() for i in await self.redis.zrange(redis_keys.SIGNALS_ACTIVE, 0, -1)]
+        missing = [signal_id for signal_id in active if signal_id not in state.signals]
+        for at in range(0, len(missing), _BATCH):
+            for value in await self.redis.mget([redis_keys.signal_key(i) for i in missing[at : at + _BATCH]]):
+                if value is not None:
+                    with contextlib.suppress(msgspec.DecodeError):
+                        state.adopt(decode(value, Signal))
+        await self._load_context({signal.symbol: signal.timeframe for signal in state.signals.values()})
+
+    async def _hash(self, key: str | bytes) -> dict[bytes, bytes]:
+        held: Any = self.redis.hgetall(key)  # type: ignore[arg-type]
+        return dict(await held)
+
+    async def _load_system(self) -> None:
+        held = await self._hash(redis_keys.SYSTEM_STATUS)
+        system = {}
+        for name, value in held.items():
+            with contextlib.suppress(msgspec.DecodeError):
+                system[name.decode(errors="replace")] = msgspec.json.decode(value)
+        self.hub.state.system = system
+
+    async def _load_context(self, symbols: dict[str, str]) -> None:
+        """Renew the bars and news that the signals of these symbols are explained with."""
+        if not symbols:
+            return
+        pipeline = self.redis.pipeline(transaction=False)
+        for symbol, timeframe in symbols.items():
+            pipeline.lrange(redis_keys.bars_key(symbol, timeframe), -redis_keys.BARS_MAX, -1)
+            pipeline.lrange(redis_keys.news_key(symbol), 0, redis_keys.NEWS_MAX - 1)
+        replies = await pipeline.execute()
+        for symbol, bars, news in zip(symbols, replies[::2], replies[1::2], strict=True):
+            with contextlib.suppress(msgspec.DecodeError):
+                self.hub.state.set_bars(symbol, unpack(bars))
+            with contextlib.suppress(msgspec.DecodeError):
+                self.hub.state.news[symbol] = [decode(item, News) for item in news]
+
+    # Following
+
+    def _fold(self, number: str, fields: dict[bytes, bytes]) -> Event | None:
+        try:
+            return self.hub.state.apply(
+                number, fields[b"id"].decode(), fields[b"kind"].decode(), fields.get(b"data", b"{}")
+            )
+        except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
+            self.skipped += 1
+            log.warning("skipped stream entry %s: %s", number, error)
+            return None
+
+    async def _follow(self) -> None:
+        state = self.hub.state
+        while True:
+            try:
+                reply = await self.redis.xread({redis_keys.SIGNALS_STREAM: state.number}, count=_BATCH, block=1_000)
+                entries = reply[0][1] if reply else []
+                mode = state.mode
+                events = [e for number, fields in entries if (e := self._fold(number.decode(), fields)) is not None]
+                await self._load_context({e.symbol: e.signal.timeframe for e in events if e.signal is not None})
+                for event in events:
+                    self.hub.publish(event)
+                    for listener in self.listeners:
+                        listener(event)
+                    await asyncio.sleep(0)  # let sockets and commands have their turn in a burst
+                self._told(True, changed=state.mode != mode)
+            except (RedisError, OSError) as error:
+                self._told(False)
+                log.warning("Redis is away (%s); trying again", error)
+                await asyncio.sleep(0.5)
+
+    def _told(self, ok: bool, changed: bool = False) -> None:
+        if ok != self.hub.pipeline_ok or changed:
+            self.hub.pipeline_ok = ok
+            self.hub.publish_status()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            with contextlib.suppress(RedisError, OSError):
+                mode = self.hub.state.mode
+                await self._load_system()
+                await self._poll_prices()
+                await self._expire()
+                self._told(self.hub.pipeline_ok, changed=self.hub.state.mode != mode)
+
+    async def _poll_prices(self) -> None:
+        symbols = sorted({signal.symbol for signal in self.hub.state.signals.values()})
+        if not symbols:
+            return
+        values = await self.redis.mget([redis_keys.price_key(symbol) for symbol in symbols])
+        for symbol, value in zip(symbols, values, strict=True):
+            if value is None or self._prices.get(symbol) == value:
+                continue
+            self._prices[symbol] = value
+            with contextlib.suppress(msgspec.DecodeError, KeyError, TypeError, ValueError):
+                told = msgspec.json.decode(value)
+                price, timestamp_ms = float(told["price"]), int(told["timestamp_ms"])
+                self.hub.state.see_price(symbol, timestamp_ms)
+                self.hub.publish_price(symbol, price, timestamp_ms)
+
+    async def _expire(self) -> None:
+        due = self.hub.state.due(int(time.time() * 1_000))
+        for at in range(0, len(due), _BATCH):
+            pipeline = self.redis.pipeline(transaction=False)
+            for signal_id in due[at : at + _BATCH]:
+                pipeline.eval(
+                    _EXPIRE, 3, f"expired:{signal_id}", redis_keys.SIGNALS_ACTIVE, redis_keys.SIGNALS_STREAM,
+                    signal_id, str(redis_keys.STREAM_MAXLEN),
+                )  # fmt: skip
+            await pipeline.execute()

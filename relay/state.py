@@ -1,0 +1,257 @@
+"""What the relay knows: a fold over the signal stream, in event time (pure: no clock, no I/O).
+
+Feeding the same entries in the same order gives the same state, so a restarted relay knows what the old one knew, and
+message numbers (the stream's own entry ids) stay the same.
+"""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+from collections import Counter, OrderedDict, defaultdict
+from typing import Any, Literal
+
+import msgspec
+
+from connectors.redis_bars import BarTuple
+from models.messages import News, Outcome, Signal, decode
+from relay.performance import HistoricalPerformance, summarise
+from relay.risk import SimilarSignals, similar, volatility_percentile
+
+Mode = Literal["live", "delayed", "replay", "simulated", "unknown"]
+DAY_MS = 86_400_000
+#: Ids of ended signals that are remembered, so that a repeated entry is not taken for a new signal.
+ENDED_MAX = 20_000
+#: Final outcomes kept for each symbol.
+OUTCOMES_MAX = 5_000
+#: Final outcomes that performance is reported over.
+CLOSED_MAX = 50_000
+#: A signal this much later than its bar's end comes from a replay; from ``DELAYED_MS`` on, from a delayed feed.
+REPLAY_MS = 3 * DAY_MS
+DELAYED_MS = 15 * 60_000
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One numbered thing that happened. ``withdrawn`` says why ``signal`` is over (empty: it is not).
+
+    ``supersedes`` is the id of the signal that a new one replaces.
+    """
+
+    number: str
+    kind: Literal["signal", "update", "withdrawn"]
+    symbol: str
+    signal_id: str
+    signal: Signal | None = None
+    outcome: Outcome | None = None
+    withdrawn: str = ""
+    supersedes: str = ""
+    timestamp_ms: int = 0
+
+
+def position(number: str) -> tuple[int, int]:
+    """A message number as something that sorts; raises ValueError if it is not one.
+
+    >>> position("1700000000000-10") > position("1700000000000-9")
+    True
+    """
+    milliseconds, dash, sequence = number.partition("-")
+    if not dash or not (
+        milliseconds.isascii() and milliseconds.isdigit() and sequence.isascii() and sequence.isdigit()
+    ):
+        raise ValueError(f"{number!r} is not a message number; give back one that a message carried")
+    return int(milliseconds), int(sequence)
+
+
+class State:
+    """Active signals, outcomes, counts and each symbol's clock."""
+
+    def __init__(self) -> None:
+        self.signals: dict[str, Signal] = {}
+        self.outcomes: dict[str, dict[str, Outcome]] = defaultdict(dict)
+        self.clock_ms: dict[str, int] = {}
+        self.news: dict[str, list[News]] = {}
+        self.system: dict[str, Any] = {}
+        self.number = "0-0"
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._expiries: list[tuple[int, str]] = []
+        self._days: Counter[int] = Counter()
+        self._history: dict[str, HistoricalPerformance] = {}
+        self._closed: list[Outcome] = []
+        self._similar: dict[tuple[str, str], SimilarSignals] = {}
+        self._volatility: dict[str, float | None] = {}
+        self._lag_ms: int | None = None
+
+    def apply(self, number: str, signal_id: str, kind: str, data: bytes) -> Event | None:
+        """Fold one stream entry in; the event it makes, or None if it changes nothing.
+
+        Raises ``msgspec.DecodeError`` (or its ValidationError) when ``data`` is not what ``kind`` promises.
+        """
+        self.number = number
+        if kind == "signal":
+            return self._signal(number, decode(data, Signal))
+        if kind == "outcome":
+            return self._outcome(number, decode(data, Outcome))
+        if kind == "cancel":
+            cancelled = decode(data, Signal)
+            return self._withdraw(number, cancelled.cancels or signal_id, "cancelled")
+        if kind == "expired":
+            return self._withdraw(number, signal_id, "expired")
+        return None
+
+    def adopt(self, signal: Signal) -> None:
+        """Take in an active signal whose stream entry is no longer kept."""
+        if signal.signal_id not in self.signals and signal.signal_id not in self._ended:
+            self._add(signal)
+
+    def adopt_outcome(self, outcome: Outcome) -> None:
+        """Take in an outcome from the kept history."""
+        held = self.outcomes[outcome.symbol].get(outcome.signal_id)
+        if held is None or held.updated_ms <= outcome.updated_ms:
+            self._keep(outcome)
+
+    def see_price(self, symbol: str, timestamp_ms: int) -> None:
+        """Move a symbol's clock on."""
+        self.clock_ms[symbol] = max(self.clock_ms.get(symbol, 0), timestamp_ms)
+
+    def due(self, wall_ms: int) -> list[str]:
+        """Signals whose time is over: by the wall clock, or in a replay by the symbol's own event time."""
+        replaying = self.mode == "replay"
+        over: list[str] = []
+        kept: list[tuple[int, str]] = []
+        while self._expiries:
+            expires_ms, signal_id = self._expiries[0]
+            signal = self.signals.get(signal_id)
+            if signal is None:
+                heapq.heappop(self._expiries)
+            elif replaying and expires_ms > self.clock_ms.get(signal.symbol, 0):
+                # Symbols replay at different speeds, so a later expiry may be due before this one.
+                kept.append(heapq.heappop(self._expiries))
+            elif replaying or expires_ms <= wall_ms:
+                over.append(signal_id)
+                kept.append(heapq.heappop(self._expiries))
+            else:
+                break
+        for entry in kept:
+            heapq.heappush(self._expiries, entry)
+        return over
+
+    @property
+    def mode(self) -> Mode:
+        """Where the data stands in time: as the pipeline says, else judged by the last signal's age."""
+        told = self.system.get("mode")
+        if isinstance(told, dict) and told.get("mode") in ("live", "delayed", "replay", "simulated"):
+            return told["mode"]  # type: ignore[no-any-return]
+        if self._lag_ms is None:
+            return "unknown"
+        return "replay" if self._lag_ms > REPLAY_MS else "delayed" if self._lag_ms > DELAYED_MS else "live"
+
+    @property
+    def signals_today(self) -> int:
+        """Signals whose bar ended on the latest UTC day seen."""
+        return self._days[max(self._days)] if self._days else 0
+
+    def history(self, symbol: str) -> HistoricalPerformance:
+        """How the symbol's closed signals ended."""
+        if symbol not in self._history:
+            self._history[symbol] = summarise(self.outcomes.get(symbol, {}).values())
+        return self._history[symbol]
+
+    def all_closed(self) -> list[Outcome]:
+        """Every final outcome in the order they closed."""
+        return self._closed
+
+    def set_bars(self, symbol: str, bars: list[BarTuple]) -> None:
+        """Renew what the symbol's volatility is judged by."""
+        self._volatility[symbol] = volatility_percentile(bars)
+
+    def volatility(self, symbol: str) -> float | None:
+        """Where the symbol's latest volatility stands among its recent ones, in [0, 100]."""
+        return self._volatility.get(symbol)
+
+    def similar(self, action: str, time_horizon: str) -> SimilarSignals:
+        """How closed signals of this side and horizon ended."""
+        key = action, time_horizon
+        if key not in self._similar:
+            self._similar[key] = similar(action, time_horizon, self._closed)
+        return self._similar[key]
+
+    # Folding
+
+    def _add(self, signal: Signal) -> None:
+        self.signals[signal.signal_id] = signal
+        self.see_price(signal.symbol, signal.created_ms)
+        heapq.heappush(self._expiries, (signal.expires_ms, signal.signal_id))
+        self._days[signal.created_ms // DAY_MS] += 1
+        self._lag_ms = signal.emitted_ms - signal.created_ms
+
+    def _end(self, signal_id: str) -> Signal | None:
+        signal = self.signals.pop(signal_id, None)
+        self._ended[signal_id] = None
+        while len(self._ended) > ENDED_MAX:
+            self._ended.popitem(last=False)
+        return signal
+
+    def _signal(self, number: str, signal: Signal) -> Event | None:
+        if signal.signal_id in self.signals or signal.signal_id in self._ended:
+            return None
+        supersedes = signal.cancels if signal.cancels in self.signals else ""
+        if not supersedes:  # a revision replaces the same bar's signal, whether or not it says so
+            supersedes = next(
+                (
+                    held.signal_id for held in self.signals.values()
+                    if held.symbol == signal.symbol and held.timeframe == signal.timeframe
+                    and held.created_ms == signal.created_ms and held.bundle == signal.bundle
+                    and held.revision < signal.revision
+                ),
+                "",
+            ) if signal.revision else ""  # fmt: skip
+        if supersedes:
+            self._end(supersedes)
+        self._add(signal)
+        return Event(
+            number=number, kind="signal", symbol=signal.symbol, signal_id=signal.signal_id, signal=signal,
+            supersedes=supersedes, timestamp_ms=signal.created_ms,
+        )  # fmt: skip
+
+    def _keep(self, outcome: Outcome) -> None:
+        by_id = self.outcomes[outcome.symbol]
+        held = by_id.pop(outcome.signal_id, None)
+        new = held is None or held.status == "active"
+        by_id[outcome.signal_id] = outcome
+        while len(by_id) > OUTCOMES_MAX:
+            del by_id[next(iter(by_id))]
+        self.see_price(outcome.symbol, outcome.updated_ms)
+        if outcome.status != "active":
+            self._history.pop(outcome.symbol, None)
+            self._similar.pop((outcome.action, outcome.time_horizon), None)
+            if new:
+                bisect.insort(self._closed, outcome, key=lambda o: (o.updated_ms, o.signal_id))
+                if len(self._closed) > CLOSED_MAX:
+                    del self._closed[0]
+
+    def _outcome(self, number: str, outcome: Outcome) -> Event | None:
+        held = self.outcomes[outcome.symbol].get(outcome.signal_id)
+        active = outcome.signal_id in self.signals
+        repeated = held == outcome or (held is not None and held.status != "active")
+        if repeated and not active:
+            return None
+        self._keep(outcome)
+        signal = self.signals.get(outcome.signal_id)
+        if outcome.status == "active":
+            withdrawn = ""
+        else:
+            withdrawn = outcome.status
+            self._end(outcome.signal_id)
+        return Event(
+            number=number, kind="update", symbol=outcome.symbol, signal_id=outcome.signal_id, signal=signal,
+            outcome=outcome, withdrawn=withdrawn, timestamp_ms=outcome.updated_ms,
+        )  # fmt: skip
+
+    def _withdraw(self, number: str, signal_id: str, why: str) -> Event | None:
+        signal = self._end(signal_id)
+        if signal is None:
+            return None
+        return Event(
+            number=number, kind="withdrawn", symbol=signal.symbol, signal_id=signal_id, signal=signal, withdrawn=why,
+            timestamp_ms=max(self.clock_ms.get(signal.symbol, 0), signal.created_ms),
+        )  # fmt: skip

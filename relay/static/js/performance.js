@@ -1,0 +1,44 @@
+// How past signals ended: totals, P&L curve, hit rates, reliability.
+
+import { curve } from "./chart.js";
+import { $, h, percent, signed, svg } from "./dom.js";
+
+function table(title, rows, heading) {
+  return h("div", { class: "card third" }, h("h2", {}, title), h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", {}, heading), h("th", { class: "num" }, "Signals"), h("th", { class: "num" }, "Hit rate"), h("th", { class: "num" }, "Average"))),
+    h("tbody", {}, rows.map((row) => h("tr", {}, h("td", {}, row.key.replaceAll("_", " ")), h("td", { class: "num" }, String(row.signals)), h("td", { class: "num" }, percent(row.hit_rate)), h("td", { class: "num" }, signed(row.average_pnl_percent))))))));
+}
+
+function reliability(rows) {
+  const size = 240, pad = 34, at = (v) => pad + v * (size - pad - 8), up = (v) => size - pad - v * (size - pad - 8);
+  const most = Math.max(...rows.map((r) => r.count), 1);
+  const marks = [0, 0.25, 0.5, 0.75, 1].flatMap((v) => [
+    svg("line", { class: "axis", x1: at(v), x2: at(v), y1: up(0), y2: up(1) }), svg("line", { class: "axis", x1: at(0), x2: at(1), y1: up(v), y2: up(v) }),
+    Object.assign(svg("text", { x: at(v), y: size - pad + 16, "text-anchor": "middle" }), { textContent: v * 100 }), Object.assign(svg("text", { x: pad - 6, y: up(v) + 4, "text-anchor": "end" }), { textContent: v * 100 }),
+  ]);
+  const points = rows.map((r) => `${at(r.confidence)},${up(r.hit_rate)}`).join(" ");
+  return svg("svg", { viewBox: `0 0 ${size} ${size}`, width: "100%", height: 250, role: "img", "aria-label": `Reliability: ${rows.map((r) => `confidence ${percent(r.confidence)} hit ${percent(r.hit_rate)}`).join("; ")}` },
+    ...marks, svg("line", { class: "ideal", x1: at(0), y1: up(0), x2: at(1), y2: up(1) }), svg("polyline", { class: "observed", points }),
+    ...rows.map((r) => svg("circle", { class: "dot", cx: at(r.confidence), cy: up(r.hit_rate), r: 3 + 5 * Math.sqrt(r.count / most) })),
+    Object.assign(svg("text", { x: size / 2, y: size - 2, "text-anchor": "middle" }), { textContent: "confidence, %" }));
+}
+
+export async function performancePage(session) {
+  const view = $("view-performance");
+  let report;
+  try { report = await session.get("/api/performance"); } catch (error) {
+    view.replaceChildren(h("div", { class: "empty" }, h("strong", {}, "Performance is not available"), error.message));
+    return;
+  }
+  const total = report.total, tile = (label, value) => h("div", { class: "tile" }, h("span", {}, label), h("b", { class: "num" }, value));
+  if (total.signals === 0) {
+    view.replaceChildren(h("div", { class: "empty" }, h("strong", {}, "No closed signals yet"), "Results appear here when signals reach their target, their stop or their end."));
+    return;
+  }
+  const plot = h("div", { class: "plot" });
+  view.replaceChildren(h("div", { class: "page" },
+    h("div", { class: "card wide" }, h("h2", {}, "Closed signals"), h("div", { class: "tiles" }, tile("Signals", String(total.signals)), tile("Hit target", percent(total.hit_rate, 1)), tile("Average result", signed(total.average_pnl_percent)), tile("Sum of results", signed(total.total_pnl_percent)), tile("Deepest drawdown", `${report.drawdown_percent.toFixed(1)} pts`), tile("Target / stop / expired", `${total.hit_target} / ${total.hit_stop} / ${total.expired}`))),
+    h("div", { class: "card", }, h("h2", {}, "Cumulative result"), plot, h("p", { class: "quiet small" }, "Equal stakes added up, after costs; not a compounded account. Past results say little about future ones.")),
+    h("div", { class: "card" }, h("h2", {}, "Reliability: promised against observed"), reliability(report.reliability), h("p", { class: "quiet small" }, "On the dashed line a probability means what it says; a bigger dot holds more signals.")),
+    table("By exit", report.by_reason, "Reason"), table("By confidence", report.by_confidence, "Confidence"), table("By symbol", report.by_symbol, "Symbol"), table("By side", report.by_side, "Side"), table("By model bundle", report.by_model, "Bundle")));
+  curve(plot, report.curve);
+}

@@ -1,0 +1,69 @@
+"""The WebSocket transport: uvicorn's own protocol, plus writing one ready-made frame to many sockets.
+
+A server's frames are not masked, and without compression they are the same bytes for every client. So a message is
+framed once a tier and its bytes are handed to each socket: a ``write`` that never waits. What the operating system
+does not take is held by the transport, whose size the hub watches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+#: Where the ASGI scope carries the protocol object.
+EXTENSION = "signals.socket"
+
+
+def text_frame(payload: bytes) -> bytes:
+    """One unmasked, final text frame (RFC 6455, section 5.2).
+
+    >>> text_frame(b"hi")
+    b'\\x81\\x02hi'
+    >>> text_frame(b"x" * 300)[:4], len(text_frame(b"x" * 70_000))
+    (b'\\x81~\\x01,', 70010)
+    """
+    length = len(payload)
+    if length < 126:
+        return b"\x81" + bytes((length,)) + payload
+    if length < 65_536:
+        return b"\x81\x7e" + length.to_bytes(2, "big") + payload
+    return b"\x81\x7f" + length.to_bytes(8, "big") + payload
+
+
+class Socket(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket protocol, which the app can also write ready-made frames to."""
+
+    def handle_connect(self, event: Any) -> None:
+        """Put this object where the app finds it."""
+        super().handle_connect(event)
+        if hasattr(self, "scope"):
+            self.scope["extensions"][EXTENSION] = self  # type: ignore[index,assignment]
+
+    @property
+    def open(self) -> bool:
+        """Whether frames can still be written."""
+        return self.handshake_complete and not self.close_sent and not self.transport.is_closing()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes the operating system has not taken yet."""
+        return self.transport.get_write_buffer_size()
+
+    def write_frame(self, frame: bytes) -> None:
+        """Write without waiting; the caller has asked :attr:`open`."""
+        self.transport.write(frame)
+
+    def close_now(self, code: int, reason: str, grace_s: float = 3.0) -> None:
+        """Send a close frame behind what is buffered and drop the connection if the peer does not take it in time."""
+        if not self.open:
+            return
+        self.conn.send_close(code, reason)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        self.close_timer = asyncio.get_running_loop().call_later(grace_s, self.transport.abort)

@@ -1,0 +1,154 @@
+"""The relay end to end: real Redis, real process, real WebSockets."""
+
+import time
+import urllib.request
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+pytestmark = pytest.mark.integration
+
+
+def test_each_tier_gets_its_message_for_the_same_signal(relay, make_signal):
+    tokens = {tier: relay.token(tier, tier) for tier in ("free", "premium", "dynamic")}
+    with (
+        relay.client(tokens["free"]) as free,
+        relay.client(tokens["premium"]) as premium,
+        relay.client(tokens["dynamic"]) as dynamic,
+    ):
+        for client in (free, premium, dynamic):
+            client.until("system")
+        relay.publish(make_signal("s1"))
+        assert free.until("signal_summary")["data"]["signal_count_today"] == 1
+        assert premium.until("trading_signal")["data"]["signal_id"] == "s1"
+        assert dynamic.until("dynamic_signal")["data"]["model_votes"]["xgboost_swing"] == ["buy", 0.8]
+
+
+def test_a_client_that_was_away_gets_everything_once(relay, make_signal):
+    token = relay.token("ann")
+    with relay.client(token) as client:
+        client.until("system")
+        relay.publish(make_signal("s1"))
+        last = client.until("dynamic_signal")["number"]
+    for n in range(2, 200):
+        relay.publish(make_signal(f"s{n}"))
+    with relay.client(token, after=last) as client:
+        assert client.until("welcome")["resumed"] is True
+        relay.publish(make_signal("s200"))
+        ids = [client.until("dynamic_signal")["data"]["signal_id"] for _ in range(199)]
+        assert ids == [f"s{n}" for n in range(2, 201)]
+        assert [m for m in client.drain() if m["type"] in ("dynamic_signal", "snapshot")] == []
+
+
+def test_numbers_survive_a_restart_of_the_relay(relay, make_signal):
+    token = relay.token("ann")
+    with relay.client(token) as client:
+        client.until("system")
+        relay.publish(make_signal("s1"))
+        last = client.until("dynamic_signal")["number"]
+    relay.stop()
+    relay.publish(make_signal("s2"))
+    relay.settings["PORT"] = relay.port
+    relay.start()
+    with relay.client(token, after=last) as client:
+        assert client.until("dynamic_signal")["data"]["signal_id"] == "s2"
+
+
+def test_a_number_of_another_stream_gets_a_snapshot(relay, make_signal):
+    relay.publish(make_signal("s1"))
+    with relay.client(relay.token("ann"), after="99999999999999-0") as client:
+        assert client.until("welcome")["resumed"] is False
+        snapshot = client.until("snapshot")
+        assert snapshot["reset"] is True
+        assert [s["data"]["signal_id"] for s in snapshot["signals"]] == ["s1"]
+
+
+def test_only_what_is_subscribed_comes(relay, make_signal):
+    with relay.client(relay.token("ann"), symbols=["msft"]) as client:
+        client.until("system")
+        relay.publish(make_signal("a", "AAPL"))
+        relay.publish(make_signal("m", "MSFT"))
+        assert client.until("dynamic_signal")["symbol"] == "MSFT"
+        client.send(type="subscribe", symbols=["AAPL"])
+        snapshot = client.until("snapshot")
+        assert [s["data"]["signal_id"] for s in snapshot["signals"]] == ["a"]
+        client.send(type="unsubscribe", symbols=["AAPL", "MSFT"])
+        client.send(type="subscribe", signals=["x"])
+        client.until("snapshot")
+        relay.publish(make_signal("m2", "MSFT"))
+        relay.publish(make_signal("x", "IBM"))
+        assert [m["symbol"] for m in client.drain() if m["type"] == "dynamic_signal"] == ["IBM"]
+
+
+def test_updates_and_the_end_of_a_signal(relay, make_signal, make_outcome):
+    signal = make_signal("s1")
+    relay.publish(signal)
+    tokens = {tier: relay.token(tier, tier) for tier in ("free", "premium", "dynamic")}
+    with (
+        relay.client(tokens["free"]) as free,
+        relay.client(tokens["premium"]) as premium,
+        relay.client(tokens["dynamic"]) as dynamic,
+    ):
+        for client in (free, premium, dynamic):
+            client.until("system")
+        relay.publish_outcome(make_outcome(signal, "active", 1.5))
+        assert dynamic.until("signal_update")["updates"]["pnl_percent"] == 1.5
+        relay.publish_outcome(make_outcome(signal, "hit_target", 10.0, exit_price=110.0))
+        assert dynamic.until("signal_update")["updates"]["status"] == "hit_target"
+        withdrawn = premium.until("signal_withdrawn")
+        assert (withdrawn["signal_id"], withdrawn["reason"]) == ("s1", "closed")
+        history = free.until("signal_summary")["data"]["historical_performance"]
+        assert (history["signals"], history["hit_rate"]) == (1, 1.0)
+        assert {m["type"] for m in premium.received} <= {"welcome", "snapshot", "system", "signal_withdrawn"}
+
+
+def test_an_expired_signal_is_withdrawn_with_a_number(relay, make_signal):
+    token = relay.token("ann", "premium")
+    now_ms = int(time.time() * 1_000)
+    with relay.client(token) as client:
+        client.until("system")
+        relay.publish(make_signal("s1", expires_ms=now_ms + 1_500))
+        last = client.until("trading_signal")["number"]
+        withdrawn = client.until("signal_withdrawn")
+        assert withdrawn["reason"] == "expired"
+        assert tuple(map(int, withdrawn["number"].split("-"))) > tuple(map(int, last.split("-")))
+    with relay.client(token, after=last) as client:
+        assert client.until("signal_withdrawn")["number"] == withdrawn["number"]
+    assert relay.redis.zcard("signals:active") == 0
+
+
+def test_a_replay_of_old_days_expires_by_its_own_clock(relay, make_signal):
+    day = 86_400_000
+    with relay.client(relay.token("ann")) as client:
+        client.until("system")
+        relay.publish(make_signal("old", created_ms=10_000 * day, expires_ms=10_003 * day))
+        client.until("dynamic_signal")
+        time.sleep(1.5)
+        assert not [m for m in client.drain() if m["type"] == "signal_withdrawn"]
+        relay.publish(make_signal("later", created_ms=10_004 * day, expires_ms=10_007 * day))
+        assert client.until("signal_withdrawn")["signal_id"] == "old"
+    with relay.client(relay.token("ann")) as client:
+        assert client.until("welcome")["mode"] == "replay"
+
+
+def test_a_changed_tier_and_a_shut_out_user_take_effect_on_open_connections(relay, make_signal):
+    relay.publish(make_signal("s1"))
+    with relay.client(relay.token("ann", "free")) as client:
+        assert client.until("snapshot")["signals"][0]["type"] == "signal_summary"
+        relay.store.set_tier("ann", "premium")
+        assert client.until("snapshot", timeout=10)["signals"][0]["type"] == "trading_signal"
+        relay.store.set_active("ann", False)
+        with pytest.raises(ConnectionClosed) as closed:
+            client.until("nothing", timeout=10)
+        assert closed.value.rcvd.code == 4403
+
+
+def test_the_page_and_its_files_are_served(relay):
+    with urllib.request.urlopen(relay.url + "/") as answer:
+        assert b"Not financial advice" in answer.read()
+        assert "script-src 'self'" in answer.headers["content-security-policy"]
+        assert "unsafe" not in answer.headers["content-security-policy"]
+    for path in ("/static/js/main.js", "/static/vendor/lightweight-charts.mjs", "/static/app.css", "/sw.js"):
+        with urllib.request.urlopen(relay.url + path) as answer:
+            assert answer.status == 200
+            assert answer.headers["content-type"].startswith(("text/javascript", "text/css"))
