@@ -1,0 +1,72 @@
+"""Bollinger bands 5, 2 deviations: where the close stands between them, how narrow they are, and breakouts.
+
+``bb_position`` is (close - lower) / (upper - lower): 0 at the lower band, 1 at the upper, outside when it breaks out.
+A band of no width (five equal closes) is undefined and masked. Population deviation, computed afresh from the five
+closes on each bar, as TA-Lib does since 0.8 (running sums of squares would lose digits).
+Units: ratio and flags. Source: TA-Lib ``BBANDS`` (its default of 5 bars).
+"""
+
+from __future__ import annotations
+
+from math import nan, sqrt
+from typing import Any
+
+from udfs.catalogue import CLOSE, Output, State
+
+PARAMETERS = {"period": 5, "deviations": 2.0, "squeeze": 0.1}
+TOTAL = 0
+
+
+def state(p: dict[str, Any]) -> State:
+    """Sum of all closes but the oldest, and the closes."""
+    return State(scalars={"total": 1}, rings={"closes": (p["period"], 1)})
+
+
+def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
+    """Position in the band and three flags."""
+    n = p["period"]
+    bands = f"TA-Lib BBANDS({n}, {p['deviations']:g})"
+    return (
+        Output("bb_position", "ratio", n, f"(close - lower) / (upper - lower), {bands}"),
+        Output("bb_squeeze", "flag", n, f"(upper - lower) / middle < {p['squeeze']:g}", 0, 1),
+        Output("bb_breakout_upper", "flag", n, "close > upper", 0, 1),
+        Output("bb_breakout_lower", "flag", n, "close < lower", 0, 1),
+    )
+
+
+def constants(p: dict[str, Any]) -> tuple[float, ...]:
+    """What :func:`step` unpacks."""
+    return (p["period"], p["deviations"], p["squeeze"])
+
+
+def step(n, bar, x, s, r, out, q, c):  # type: ignore[no-untyped-def]
+    """One bar."""
+    period, deviations, squeeze = c
+    close = bar[CLOSE]
+    if n == 1:
+        s[TOTAL] = 0.0
+    r[n % period] = close
+    s[TOTAL] += close
+    if n < period:
+        return
+    middle = s[TOTAL] / period
+    s[TOTAL] -= r[(n + 1) % period]
+    mean = 0.0
+    same = True
+    for i in range(period):
+        mean += r[i]
+        same = same and r[i] == close
+    mean /= period
+    variance = 0.0
+    for i in range(period):
+        variance += (r[i] - mean) * (r[i] - mean)
+    width = sqrt(variance / period) * deviations
+    if same or width == 0.0:
+        out[0] = out[1] = out[2] = out[3] = nan
+        return
+    upper = middle + width
+    lower = middle - width
+    out[0] = (close - lower) / (upper - lower)
+    out[1] = 1.0 if (upper - lower) / middle < squeeze else 0.0
+    out[2] = 1.0 if close > upper else 0.0
+    out[3] = 1.0 if close < lower else 0.0

@@ -1,0 +1,74 @@
+"""MACD 12/26/9: distance of a fast from a slow exponential average, its signal line and their crossings.
+
+Seeded as TA-Lib does: the slow average with the mean of the first 26 closes, the fast one with the mean of the last 12
+of those, the signal with the mean of the first 9 distances; nothing is given before the signal line exists.
+Units: price. Source: TA-Lib ``MACD``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from udfs.catalogue import CLOSE, Output, State
+
+PARAMETERS = {"fast": 12, "slow": 26, "signal": 9}
+FAST, SLOW, SIGNAL, BEFORE = range(4)
+
+
+def state(p: dict[str, Any]) -> State:
+    """The three averages (their sums while seeding) and the histogram of the bar before."""
+    return State(scalars={"fast": 1, "slow": 1, "signal": 1, "histogram_before": 1})
+
+
+def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
+    """The line, its signal, their difference and the bar on which they cross."""
+    first = p["slow"] + p["signal"] - 1
+    spans = f"{p['fast']}, {p['slow']}, {p['signal']}"
+    return (
+        Output("macd", "price", first, f"TA-Lib MACD({spans})"),
+        Output("macd_signal", "price", first, f"TA-Lib MACD({spans}) signal"),
+        Output("macd_histogram", "price", first, "macd - macd_signal"),
+        Output("macd_cross_bullish", "flag", first + 1, "macd rises above its signal on this bar", 0, 1),
+        Output("macd_cross_bearish", "flag", first + 1, "macd falls below its signal on this bar", 0, 1),
+    )
+
+
+def constants(p: dict[str, Any]) -> tuple[float, ...]:
+    """What :func:`step` unpacks."""
+    if p["fast"] >= p["slow"]:
+        raise ValueError(f"macd: fast={p['fast']} must be less than slow={p['slow']}")
+    return (p["fast"], p["slow"], p["signal"])
+
+
+def step(n, bar, x, s, r, out, q, c):  # type: ignore[no-untyped-def]
+    """One bar."""
+    fast, slow, signal = c
+    close = bar[CLOSE]
+    if n == 1:
+        s[FAST] = s[SLOW] = s[SIGNAL] = 0.0
+    if n <= slow:
+        s[SLOW] += close
+        if n > slow - fast:
+            s[FAST] += close
+        if n < slow:
+            return
+        s[SLOW] /= slow
+        s[FAST] /= fast
+    else:
+        s[SLOW] = (close - s[SLOW]) * (2.0 / (slow + 1)) + s[SLOW]
+        s[FAST] = (close - s[FAST]) * (2.0 / (fast + 1)) + s[FAST]
+    macd = s[FAST] - s[SLOW]
+    if n < slow + signal:
+        s[SIGNAL] += macd
+        if n < slow + signal - 1:
+            return
+        s[SIGNAL] /= signal
+    else:
+        s[SIGNAL] = (macd - s[SIGNAL]) * (2.0 / (signal + 1)) + s[SIGNAL]
+    histogram = macd - s[SIGNAL]
+    out[0] = macd
+    out[1] = s[SIGNAL]
+    out[2] = histogram
+    out[3] = 1.0 if histogram > 0.0 and s[BEFORE] <= 0.0 else 0.0
+    out[4] = 1.0 if histogram < 0.0 and s[BEFORE] >= 0.0 else 0.0
+    s[BEFORE] = histogram

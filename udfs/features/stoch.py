@@ -1,0 +1,82 @@
+"""Stochastic oscillator 5/3/3: where the close stands in the range of the last 5 bars, smoothed twice.
+
+``stoch_k`` is the 3-bar mean of 100 x (close - lowest low) / (highest high - lowest low); ``stoch_d`` the 3-bar mean of
+that. Undefined (masked) while a range of no height is inside either mean; TA-Lib counts such a bar as 0.
+Units: points, 0..100. Source: TA-Lib ``STOCH``.
+"""
+
+from __future__ import annotations
+
+from math import nan
+from typing import Any
+
+from udfs.catalogue import CLOSE, HIGH, LOW, Output, State
+
+PARAMETERS = {"fast_k": 5, "slow_k": 3, "slow_d": 3, "overbought": 80.0, "oversold": 20.0}
+TOTAL_K, TOTAL_D, FLAT = range(3)
+
+
+def state(p: dict[str, Any]) -> State:
+    """Two running totals, the last bar whose range had no height, and the four windows."""
+    return State(
+        scalars={"total_k": 0, "total_d": 0, "flat_bar": 0},
+        rings={"highs": (p["fast_k"], 1), "lows": (p["fast_k"], 1), "fast": (p["slow_k"], 0), "slow": (p["slow_d"], 0)},
+    )
+
+
+def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
+    """The two lines and two flags."""
+    first = p["fast_k"] + p["slow_k"] + p["slow_d"] - 2
+    spans = f"{p['fast_k']}, {p['slow_k']}, {p['slow_d']}"
+    return (
+        Output("stoch_k", "points", first, f"TA-Lib STOCH({spans}) slow K", 0, 100),
+        Output("stoch_d", "points", first, f"TA-Lib STOCH({spans}) slow D", 0, 100),
+        Output("stoch_overbought", "flag", first, f"stoch_k > {p['overbought']:g}", 0, 1),
+        Output("stoch_oversold", "flag", first, f"stoch_k < {p['oversold']:g}", 0, 1),
+    )
+
+
+def constants(p: dict[str, Any]) -> tuple[float, ...]:
+    """What :func:`step` unpacks."""
+    return (p["fast_k"], p["slow_k"], p["slow_d"], p["overbought"], p["oversold"])
+
+
+def step(n, bar, x, s, r, out, q, c):  # type: ignore[no-untyped-def]
+    """One bar."""
+    fast_k, slow_k, slow_d, overbought, oversold = c
+    fast, slow = 2 * fast_k, 2 * fast_k + slow_k
+    if n == 1:
+        s[TOTAL_K] = s[TOTAL_D] = 0.0
+        s[FLAT] = -1.0
+    r[n % fast_k] = bar[HIGH]
+    r[fast_k + n % fast_k] = bar[LOW]
+    if n < fast_k:
+        return
+    highest = bar[HIGH]
+    lowest = bar[LOW]
+    for i in range(fast_k):
+        highest = max(highest, r[i])
+        lowest = min(lowest, r[fast_k + i])
+    height = (highest - lowest) / 100.0
+    k = 0.0
+    if height != 0.0:
+        k = (bar[CLOSE] - lowest) / height
+    else:
+        s[FLAT] = n
+    r[fast + n % slow_k] = k
+    s[TOTAL_K] += k
+    if n < fast_k + slow_k - 1:
+        return
+    mean_k = s[TOTAL_K] / slow_k
+    s[TOTAL_K] -= r[fast + (n + 1) % slow_k]
+    r[slow + n % slow_d] = mean_k
+    s[TOTAL_D] += mean_k
+    if n < fast_k + slow_k + slow_d - 2:
+        return
+    mean_d = s[TOTAL_D] / slow_d
+    s[TOTAL_D] -= r[slow + (n + 1) % slow_d]
+    since = n - s[FLAT] if s[FLAT] > 0.0 else 1e9
+    out[0] = mean_k if since >= slow_k else nan
+    out[1] = mean_d if since >= slow_k + slow_d - 1 else nan
+    out[2] = nan if since < slow_k else 1.0 if mean_k > overbought else 0.0
+    out[3] = nan if since < slow_k else 1.0 if mean_k < oversold else 0.0

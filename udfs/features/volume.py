@@ -1,0 +1,77 @@
+"""Volume: against its own average, with the price, and accumulated.
+
+``volume_vs_ma_N`` is volume / mean of the last N volumes (masked where all are 0). ``vpt`` is the bar's own volume x
+relative price change. ``obv`` adds the volume of rising and subtracts that of falling bars since the first bar;
+``obv_trend`` is its change over 5 bars. A bar without a volume is masked "m", leaves ``obv`` as it was, and is
+masked in every average that would need it. Units: ratio, and units of volume. Source: TA-Lib ``OBV``, ``SMA``.
+"""
+
+from __future__ import annotations
+
+from math import isnan, nan
+from typing import Any
+
+from udfs.catalogue import CLOSE, MISSING, PREV_CLOSE, VOLUME, Output, State
+
+PARAMETERS: dict[str, Any] = {"periods": (5, 10, 20), "trend": 5}
+
+
+def state(p: dict[str, Any]) -> State:
+    """OBV, its last values, and the volumes of the longest average."""
+    return State(scalars={"obv": -1}, rings={"volumes": (max(p["periods"]), -1), "obvs": (p["trend"] + 1, -1)})
+
+
+def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
+    """One ratio a period, then vpt, obv and its trend."""
+    lag = p["trend"]
+    return (
+        *(Output(f"volume_vs_ma_{n}", "ratio", n, f"volume / mean of the last {n} volumes", 0) for n in p["periods"]),
+        Output("vpt", "volume", 2, "volume x (close[t] - close[t-1]) / close[t-1]"),
+        Output("obv", "volume", 1, "TA-Lib OBV"),
+        Output("obv_trend", "volume", lag + 1, f"obv[t] - obv[t-{lag}]"),
+    )
+
+
+def constants(p: dict[str, Any]) -> tuple[Any, ...]:
+    """What :func:`step` unpacks."""
+    return (max(p["periods"]), p["trend"], tuple(p["periods"]))
+
+
+def step(n, bar, x, s, r, out, q, c):  # type: ignore[no-untyped-def]
+    """One bar."""
+    size, lag, periods = c
+    count = len(periods)
+    close = bar[CLOSE]
+    volume = bar[VOLUME]
+    at = n % size
+    r[at] = volume
+    total = 0.0
+    i = 0
+    for k in range(count):
+        while i < periods[k] and i < n:
+            j = at - i
+            total += r[j if j >= 0 else j + size]
+            i += 1
+        if n >= periods[k]:
+            if isnan(total):
+                q[k] = MISSING
+            elif total > 0.0:
+                out[k] = volume / (total / periods[k])
+    obv = size + n % (lag + 1)
+    if n == 1:
+        s[0] = volume if not isnan(volume) else 0.0
+    else:
+        out[count] = volume * ((close - x[PREV_CLOSE]) / x[PREV_CLOSE])
+        if not isnan(volume):
+            if close > x[PREV_CLOSE]:
+                s[0] += volume
+            elif close < x[PREV_CLOSE]:
+                s[0] -= volume
+    r[obv] = s[0] if not isnan(volume) else nan
+    out[count + 1] = r[obv]
+    if n > lag:
+        out[count + 2] = r[obv] - r[size + (n - lag) % (lag + 1)]
+        if isnan(out[count + 2]):
+            q[count + 2] = MISSING
+    if isnan(volume):
+        q[count] = q[count + 1] = MISSING
