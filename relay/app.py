@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,105 +20,20 @@ from starlette.staticfiles import StaticFiles
 
 from connectors import redis_keys
 from connectors.redis_bars import unpack
-from connectors.users import UserError, UserStore, open_store
+from connectors.users import UserError, open_store
 from models.messages import TIMEFRAME_MS, Signal, decode
-from relay.auth import Authenticator, AuthError, Identity
-from relay.follow import Follower
-from relay.hub import Hub
-from relay.limits import Places, TokenBucket
-from relay.links import ChartLinks
+from relay.auth import Identity
+from relay.charts import Busy
+from relay.http import read_json, reply, services, signed_in
 from relay.performance import report
+from relay.push import api as push
 from relay.security import SecurityHeaders
+from relay.services import Services
 from relay.settings import RelaySettings
-from relay.state import State
 from relay.ws import websocket
 
-log = logging.getLogger("relay")
 STATIC = Path(__file__).parent / "static"
 DEMO_NAME = "demo"
-
-
-class Services:
-    """What every handler needs, made once at start."""
-
-    def __init__(self, settings: RelaySettings, store: UserStore) -> None:
-        self.settings, self.store = settings, store
-        self.auth = Authenticator(settings, store)
-        self.links = ChartLinks(store.secret("chart-urls"), settings.chart_url_s)
-        self.hub = Hub(State(), settings, self.links.url)
-        self.follower = Follower(settings.redis_url, self.hub)
-        self.requests = TokenBucket(settings.requests_per_s, settings.requests_burst)
-        self.connects = TokenBucket(settings.connects_per_s, settings.connects_burst)
-        self.address_places = Places(settings.clients_per_address_max)
-        self.user_places = Places(settings.clients_per_user_max)
-        self.started_at = time.time()
-
-    async def renew_users(self) -> None:
-        """Close what has expired (every second) and apply changed tiers and profiles (every five)."""
-        rounds = 0
-        while True:
-            await asyncio.sleep(1.0)
-            now_ms = time.time() * 1_000
-            for client in list(self.hub.clients):
-                if client.expires_ms is not None and client.expires_ms <= now_ms:
-                    client.socket.close_now(4401, "the sign-in has expired")
-            rounds += 1
-            if rounds % 5 or not self.hub.clients:
-                continue
-            with contextlib.suppress(Exception):
-                users = {user.name: user for user in await run_in_threadpool(self.store.all)}
-                for client in list(self.hub.clients):
-                    user = users.get(client.user.name)
-                    if user is None or not user.active:
-                        client.socket.close_now(4403, "this user is shut out")
-                    elif user != client.user:
-                        self.hub.update_user(client, user)
-
-
-def services(request: Any) -> Services:
-    """The services of the app that a request or socket belongs to."""
-    return request.app.state.services  # type: ignore[no-any-return]
-
-
-def reply(value: Any, status: int = 200) -> Response:
-    """A JSON response that no cache keeps."""
-    return Response(
-        msgspec.json.encode(value), status, media_type="application/json", headers={"Cache-Control": "no-store"}
-    )
-
-
-Handler = Callable[[Request, Identity], Awaitable[Response]]
-
-
-def signed_in(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-    """Only for requests with a valid bearer token, at the allowed rate."""
-
-    async def checked(request: Request) -> Response:
-        held = services(request)
-        address = request.client.host if request.client else ""
-        if not held.requests.take(f"address {address}", time.monotonic()):
-            return reply({"error": "too many requests; wait a second"}, 429)
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        try:
-            identity = await run_in_threadpool(held.auth.identify, token if scheme.lower() == "bearer" else "")
-        except AuthError as error:
-            return reply({"error": str(error)}, 401)
-        if not held.requests.take(f"user {identity.user.name}", time.monotonic()):
-            return reply({"error": "too many requests; wait a second"}, 429)
-        return await handler(request, identity)
-
-    return checked
-
-
-async def read_json(request: Request, kind: Any) -> Any:
-    """The body as ``kind``; raises ``msgspec.DecodeError`` or ValueError (too large)."""
-    limit = services(request).settings.message_bytes_max
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise ValueError(f"the body is larger than {limit} bytes")
-    return msgspec.json.decode(body, type=kind)
 
 
 async def page(request: Request) -> Response:
@@ -218,6 +132,8 @@ async def system(request: Request, identity: Identity) -> Response:
         "dropped_slow": hub.dropped_slow,
         "conflated": hub.conflated,
         "skipped_entries": held.follower.skipped,
+        "push": held.push.counts,
+        "charts_drawn": held.images.drawn,
         "active_signals": len(hub.state.signals),
         "uptime_s": round(time.time() - held.started_at),
         "redis": hub.pipeline_ok,
@@ -236,6 +152,31 @@ async def find_signal(held: Services, signal_id: str) -> Signal | None:
     return signal
 
 
+async def chart(request: Request) -> Response:
+    """A signal's chart image; the signed URL is the permission."""
+    held = services(request)
+    address = request.client.host if request.client else ""
+    if not held.requests.take(f"chart {address}", time.monotonic()):
+        return reply({"error": "too many requests; wait a second"}, 429)
+    signal_id, query = request.path_params["signal_id"], request.query_params
+    profile = query.get("profile", "")
+    if not held.links.valid(signal_id, profile, query.get("expires", ""), query.get("signature", "")):
+        return reply({"error": "this chart link has expired or was changed; open the signal again"}, 403)
+    signal = await find_signal(held, signal_id)
+    if signal is None:
+        return reply({"error": "this signal is no longer kept"}, 404)
+    found = []
+    with contextlib.suppress(RedisError, OSError, msgspec.DecodeError):
+        key = redis_keys.bars_key(signal.symbol, signal.timeframe)
+        kept: Any = held.follower.redis.lrange(key, -2 * redis_keys.BARS_MAX, -1)
+        found = unpack(await kept)
+    try:
+        png = await held.images.image(signal, profile, found)
+    except Busy:
+        return Response(status_code=503, headers={"Retry-After": "3"})
+    return Response(png, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
+
+
 def create_app(settings: RelaySettings) -> Starlette:
     """The relay as an ASGI app; it must be served with ``relay.wire.Socket`` as its WebSocket protocol.
 
@@ -249,12 +190,15 @@ def create_app(settings: RelaySettings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         held = app.state.services = Services(settings, store)
         await held.follower.start()
+        await held.push.start(held.hub.recent())
         renewing = asyncio.create_task(held.renew_users(), name="renew users")
         try:
             yield
         finally:
             renewing.cancel()
+            await held.push.stop()
             await held.follower.stop()
+            held.images.close()
             store.close()
 
     app = Starlette(
@@ -269,6 +213,12 @@ def create_app(settings: RelaySettings) -> Starlette:
             Route("/api/bars", signed_in(bars)),
             Route("/api/performance", signed_in(performance)),
             Route("/api/system", signed_in(system)),
+            Route("/api/push", signed_in(push.overview)),
+            Route("/api/push/targets", signed_in(push.add), methods=["POST"]),
+            Route("/api/push/targets/{target_id}", signed_in(push.remove), methods=["DELETE"]),
+            Route("/api/push/preferences", signed_in(push.prefer), methods=["PUT"]),
+            Route("/api/push/test", signed_in(push.test), methods=["POST"]),
+            Route("/charts/{signal_id}.png", chart),
             WebSocketRoute("/ws", websocket),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],

@@ -145,6 +145,10 @@ class Hub:
             self._log_complete = False
         self._log.append(event)
 
+    def recent(self) -> list[Event]:
+        """The events kept, oldest first."""
+        return list(self._log)
+
     def publish(self, event: Event) -> None:
         """Send an event to everyone who follows it."""
         self.remember(event)

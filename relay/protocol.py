@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from models import tiers
 from models.messages import Action, Contribution, Horizon, News, Signal, Tier
 from relay.performance import HistoricalPerformance
 from relay.risk import RiskAnalysis, analyse
@@ -23,9 +24,7 @@ from relay.state import Event, State
 
 VERSION = 1
 #: A premium user is sent a signal from this confidence on; below it, the summary that free users get.
-PREMIUM_CONFIDENCE = 0.6
-DYNAMIC_PRICE = 4.99
-UPGRADE_PROMPT = "Upgrade to Premium for real-time signals"
+PREMIUM_CONFIDENCE = min(least for least, tier in tiers.MINIMUM_CONFIDENCE if tier == "premium")
 
 #: Close codes of the WebSocket and what they mean.
 CLOSE_CODES: dict[int, str] = {
@@ -111,7 +110,7 @@ class SignalData(msgspec.Struct, frozen=True, kw_only=True):
     risk_profile: str
     image_url: str
     dynamic_upgrade_available: bool = True
-    dynamic_upgrade_price: float = DYNAMIC_PRICE
+    dynamic_upgrade_price: float = tiers.DYNAMIC_UPGRADE_PRICE
 
 
 class NewsContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -315,7 +314,7 @@ def _summary(number: str, symbol: str, tier: Tier, state: State, timestamp_ms: i
         data=SummaryData(
             historical_performance=state.history(symbol),
             signal_count_today=state.signals_today,
-            upgrade_prompt=UPGRADE_PROMPT,
+            upgrade_prompt=tiers.UPGRADE_PROMPT,
             tier_required="dynamic" if tier == "premium" else "premium",
         ),
     )

@@ -64,6 +64,9 @@ class RelaySettings(BaseSettings):
     #: Base of the Telegram bot API; tests put a local receiver here.
     telegram_host: str = "https://api.telegram.org"
     telegram_token: SecretStr = SecretStr("")
+    #: Attempts before a note is dead-lettered, and the first pause between them (it doubles).
+    push_attempts_max: int = Field(default=6, ge=1)
+    push_backoff_s: float = Field(default=2.0, gt=0)
     push_contact: str = "mailto:admin@localhost"
     #: Allow webhooks and push endpoints on loopback and private addresses (tests, or a trusted network).
     push_private_addresses: bool = False

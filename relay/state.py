@@ -221,6 +221,9 @@ class State:
         while len(by_id) > OUTCOMES_MAX:
             del by_id[next(iter(by_id))]
         self.see_price(outcome.symbol, outcome.updated_ms)
+        if held is not None and held.status != "active":  # a revised end takes the place of the first
+            self._closed = [o for o in self._closed if o.signal_id != held.signal_id]
+            new = True
         if outcome.status != "active":
             self._history.pop(outcome.symbol, None)
             self._similar.pop((outcome.action, outcome.time_horizon), None)
@@ -232,7 +235,8 @@ class State:
     def _outcome(self, number: str, outcome: Outcome) -> Event | None:
         held = self.outcomes[outcome.symbol].get(outcome.signal_id)
         active = outcome.signal_id in self.signals
-        repeated = held == outcome or (held is not None and held.status != "active")
+        final = held is not None and held.status != "active"
+        repeated = held == outcome or (held is not None and final and held.revision >= outcome.revision)
         if repeated and not active:
             return None
         self._keep(outcome)

@@ -17,7 +17,7 @@ from relay.security import host_allowed, origin_allowed
 from relay.wire import EXTENSION, Socket
 
 if TYPE_CHECKING:
-    from relay.app import Services
+    from relay.services import Services
 
 #: Refused commands a connection may send before it is closed.
 MISTAKES_MAX = 5
