@@ -226,7 +226,13 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where a signal stands; ``pnl_percent`` is signed by side and after costs, in percent of the entry price."""
+    """Where a signal stands; ``pnl_percent`` is signed by side and after costs, in percent of the entry price.
+
+    Prices are in the signal's own units: after a split they are converted back. ``updated_ms`` is event time, of a
+    finished signal its exit. ``exit_reason`` is ``target``, ``target_gap``, ``stop``, ``stop_gap``, ``expiry``,
+    ``revised`` or ``cancelled`` (the last two never were a position: P&L 0). ``revision`` counts corrections of a
+    verdict that was already given (a bar came late or was revised). ``votes`` maps a model to its action.
+    """
 
     signal_id: str
     symbol: str
@@ -245,6 +251,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     exit_price: float | None = None
     exit_reason: str = ""
     revision: int = 0
+    timeframe: str = ""
+    votes: dict[str, Action] = msgspec.field(default_factory=dict)
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
