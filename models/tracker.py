@@ -128,6 +128,8 @@ class Series:
         self.splits: list[tuple[int, float]] = []
         #: Bars that started before this were let go.
         self.kept_from_ms = _BEFORE_ALL
+        #: Last expiry of a signal that ended without a bar: an earlier bar may still come.
+        self._ended_by_clock_ms = _BEFORE_ALL
         #: Starts of the bars that changed since the last :meth:`take_changed_bars`.
         self._changed_bars: set[int] = set()
 
@@ -161,6 +163,8 @@ class Series:
             self._bars[n, _SPLIT] = self._split_product(bar.start_ms, inclusive=True)
         self._n_bars += 1
         self._changed_bars.add(bar.start_ms)
+        if bar.start_ms < self._ended_by_clock_ms:
+            self._replay(float(bar.start_ms))
         return ""
 
     def _insert(self, bar: Bar, row: tuple[float, ...]) -> str:
@@ -239,7 +243,7 @@ class Series:
         s[_CREATED], s[_EXPIRES] = signal.created_ms, signal.expires_ms
         s[_UNITS] = self._split_product(signal.created_ms, inclusive=False)
         s[_STATUS], s[_SEEN], s[_PRICE], s[_UPDATED] = ACTIVE, _BEFORE_ALL, signal.entry_price, signal.created_ms
-        s[_MINUTE], s[_SAID_STATUS] = _BEFORE_ALL, ACTIVE
+        s[_MINUTE], s[_SAID_STATUS], s[_SAID_UPDATED] = _BEFORE_ALL, ACTIVE, _BEFORE_ALL
         latest, code = self._latest[stem]
         s[_VOID] = code if signal.revision < latest else 0
         self._row[signal.signal_id] = n
@@ -276,6 +280,7 @@ class Series:
         for k in np.flatnonzero(due).tolist():
             s = signals[k]
             s[_STATUS], s[_UPDATED] = EXPIRED, s[_EXPIRES]
+            self._ended_by_clock_ms = max(self._ended_by_clock_ms, s[_EXPIRES])
             events.append((k, EXPIRED, s[_PRICE], s[_UPDATED]))
         return self._told(np.array(events).reshape(-1, 4), cost_bps)
 
@@ -299,14 +304,15 @@ class Series:
                 if (status, price, updated) == (s[_SAID_STATUS], s[_SAID_PRICE], s[_SAID_UPDATED]):
                     continue
                 s[_CORRECTIONS] += 1
-            if status != ACTIVE:
-                s[_SAID_STATUS], s[_SAID_PRICE], s[_SAID_UPDATED] = status, price, updated
+            elif updated <= s[_SAID_UPDATED]:  # time was told further on already: a late bar ended it earlier
+                s[_CORRECTIONS] += 1
+            s[_SAID_STATUS], s[_SAID_PRICE], s[_SAID_UPDATED] = status, price, updated
             out.append(self._outcome(int(k), int(status), price, updated, cost_bps))
         signals = self.signals
         reopened = (signals[:, _STATUS] == ACTIVE) & (signals[:, _SAID_STATUS] != ACTIVE) & (signals[:, _VOID] == 0)
         for k in np.flatnonzero(reopened).tolist():
             s = signals[k]
-            s[_SAID_STATUS] = ACTIVE
+            s[_SAID_STATUS], s[_SAID_UPDATED] = ACTIVE, s[_UPDATED]
             s[_CORRECTIONS] += 1
             out.append(self._outcome(k, ACTIVE, s[_PRICE], s[_UPDATED], cost_bps))
         for k in np.flatnonzero((signals[:, _VOID] > 0) & (signals[:, _VOID] < 10)).tolist():
@@ -387,6 +393,8 @@ class Series:
         self.tracked, numbers, self._latest, self.splits, self.kept_from_ms = msgspec.msgpack.decode(data, type=kind)
         self._signals = np.concatenate([np.frombuffer(numbers).reshape(-1, SIGNAL_WIDTH), np.empty((4, SIGNAL_WIDTH))])
         self._row = {one.signal_id: k for k, one in enumerate(self.tracked)}
+        ended = self.signals[self.signals[:, _STATUS] == EXPIRED, _EXPIRES]
+        self._ended_by_clock_ms = float(ended.max(initial=_BEFORE_ALL))
 
     def take_changed_bars(self, bucket_ms: int) -> Iterator[tuple[int, bytes]]:
         """The buckets of ``bucket_ms`` that changed since the last call, with all their bars."""
