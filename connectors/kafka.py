@@ -1,0 +1,186 @@
+"""Kafka as Flink tables: raw bytes in, raw bytes out. The JVM never parses a message.
+
+Guarantees: the source replays from its checkpointed offsets; the sink is at-least-once by default (ids are
+deterministic, so a consumer drops repeats by ``signal_id`` and ``revision``) and exactly-once by one setting.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+#: Joins the messages of a frame. JSON text cannot hold this character.
+SEPARATOR = "\x1e"
+#: Separates topic, key, event time and payload of one outgoing message; JSON text cannot hold it either.
+FIELD = "\x1f"
+
+Clock = Literal["processing-time", "kafka-offset"]
+
+
+def _options(values: dict[str, str]) -> str:
+    return ",\n  ".join(f"'{key}' = '{_quote(value)}'" for key, value in values.items())
+
+
+def _quote(text: str) -> str:
+    return text.replace("'", "''")
+
+
+def bars_source(
+    bootstrap: str,
+    topic: str,
+    clock: Clock,
+    *,
+    startup: str = "earliest-offset",
+    start_ms: int | None = None,
+    bounded: bool = False,
+    end_ms: int | None = None,
+    group: str = "signals",
+    client: dict[str, str] | None = None,
+) -> str:
+    """DDL of table ``messages``: symbol, message, place and the clock that cuts frames.
+
+    Both charsets are ISO-8859-1, which maps each byte to one character and back: a message that is not UTF-8 reaches
+    the dead-letter topic byte for byte.
+
+    The clock is ``PROCTIME()`` live. In a bounded read it is the Kafka offset, read as milliseconds: monotone in each
+    partition, so that no row is ever late, frames are the same at every run, and the end of input flushes the last one
+    (processing-time windows are not fired at the end of input).
+
+    >>> "kafka" in bars_source("127.0.0.1:9092", "market-data-bars", "kafka-offset", bounded=True)
+    True
+    """
+    time = {
+        "processing-time": "clock AS PROCTIME()",
+        "kafka-offset": "clock AS TO_TIMESTAMP_LTZ(`offset`, 3), WATERMARK FOR clock AS clock",
+    }[clock]
+    options = {
+        "connector": "kafka",
+        "topic": topic,
+        "properties.bootstrap.servers": bootstrap,
+        "properties.group.id": group,
+        "key.format": "raw",
+        "key.raw.charset": "ISO-8859-1",
+        "key.fields": "symbol",
+        "value.format": "raw",
+        "value.raw.charset": "ISO-8859-1",
+        "value.fields-include": "EXCEPT_KEY",
+        "scan.startup.mode": startup,
+    }
+    if startup == "group-offsets":
+        options["properties.auto.offset.reset"] = "earliest"
+    if start_ms is not None:
+        options |= {"scan.startup.mode": "timestamp", "scan.startup.timestamp-millis": str(start_ms)}
+    if bounded:
+        options["scan.bounded.mode"] = "latest-offset"
+    if end_ms is not None:
+        options |= {"scan.bounded.mode": "timestamp", "scan.bounded.timestamp-millis": str(end_ms)}
+    options |= {f"properties.{key}": value for key, value in (client or {}).items()}
+    return f"""CREATE TEMPORARY TABLE messages (
+  symbol STRING,
+  message STRING,
+  `partition` INT METADATA VIRTUAL,
+  `offset` BIGINT METADATA VIRTUAL,
+  {time}
+) WITH (
+  {_options(options)}
+)"""
+
+
+def frames_query(groups: int, interval_ms: int) -> str:
+    """All messages of one symbol group in one window, joined in the JVM: ``symbol_group``, ``messages``, ``places``.
+
+    ``ARRAY_JOIN(ARRAY_AGG(..))`` rather than ``LISTAGG``, which copies the whole string for every row. Order within a
+    symbol is arrival order. ``places`` holds ``partition:offset`` of each message, joined by commas.
+    """
+    group = f"ABS(MOD(HASH_CODE(COALESCE(symbol, '')), {groups}))"
+    window = f"TUMBLE(clock, INTERVAL '{interval_ms / 1000:.3f}' SECOND(5, 3))"
+    return f"""SELECT {group} AS symbol_group,
+  ARRAY_JOIN(ARRAY_AGG(COALESCE(message, '')), U&'\\001E') AS messages,
+  ARRAY_JOIN(ARRAY_AGG(CAST(`partition` AS STRING) || ':' || CAST(`offset` AS STRING)), ',') AS places
+FROM messages
+GROUP BY {group}, {window}"""
+
+
+def outbox_sink(
+    bootstrap: str,
+    topics: list[str],
+    *,
+    exactly_once: bool = False,
+    transaction_prefix: str = "signals",
+    transaction_timeout_ms: int = 600_000,
+    client: dict[str, str] | None = None,
+) -> str:
+    """DDL of table ``outbox``: one sink for all output topics, chosen by each record's ``topic``.
+
+    Exactly-once makes consumers that read committed records wait for the next checkpoint. The transaction timeout must
+    outlast the longest pause between checkpoints and stay below the broker's ``transaction.max.timeout.ms`` (15 min).
+    """
+    options = {
+        "connector": "kafka",
+        "topic": ";".join(topics),
+        "properties.bootstrap.servers": bootstrap,
+        "key.format": "raw",
+        "key.fields": "key",
+        "value.format": "raw",
+        "value.fields-include": "EXCEPT_KEY",
+        "sink.delivery-guarantee": "exactly-once" if exactly_once else "at-least-once",
+        "properties.linger.ms": "5",
+        "properties.batch.size": "262144",
+    }
+    if exactly_once:
+        options |= {
+            "sink.transactional-id-prefix": transaction_prefix,
+            "properties.transaction.timeout.ms": str(transaction_timeout_ms),
+        }
+    options |= {f"properties.{key}": value for key, value in (client or {}).items()}
+    return f"""CREATE TEMPORARY TABLE outbox (
+  `topic` STRING METADATA,
+  `timestamp` TIMESTAMP_LTZ(3) METADATA,
+  key STRING,
+  message STRING
+) WITH (
+  {_options(options)}
+)"""
+
+
+def publish_query(outgoing: str) -> str:
+    """INSERT that unnests each frame's joined messages (``topic FIELD key FIELD time FIELD payload``) into the sink."""
+    part = "SPLIT_INDEX(record, U&'\\001F', {})"
+    return f"""INSERT INTO outbox
+SELECT {part.format(0)},
+  TO_TIMESTAMP_LTZ(CAST({part.format(2)} AS BIGINT), 3),
+  {part.format(1)},
+  {part.format(3)}
+FROM {outgoing} CROSS JOIN UNNEST(SPLIT(records, U&'\\001E')) AS unnested(record)"""
+
+
+def require_broker(bootstrap: str, timeout_s: float = 10, client: dict[str, str] | None = None) -> None:
+    """Raise ConnectionError naming the address unless a broker answers there."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    try:
+        AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, **(client or {})}).list_topics(timeout=timeout_s)
+    except KafkaException as error:
+        raise ConnectionError(
+            f"no Kafka broker answers at {bootstrap} within {timeout_s:.0f} s ({error.args[0].str()}): "
+            "start it, or set --kafka / SIGNALS_KAFKA to its address"
+        ) from None
+
+
+def ensure_topics(
+    bootstrap: str, topics: list[str], client: dict[str, str] | None = None, partitions: int = -1
+) -> None:
+    """Make the topics that are not there yet (with the broker's default partition count)."""
+    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.cimpl import NewTopic
+
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, **(client or {})})
+    known = admin.list_topics(timeout=10).topics
+    wanted = [NewTopic(name, partitions, -1) for name in topics if name not in known]
+    for name, future in (admin.create_topics(wanted) if wanted else {}).items():
+        try:
+            future.result(30)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise ConnectionError(f"topic {name} could not be made at {bootstrap}: {error.args[0].str()}") from None

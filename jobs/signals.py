@@ -1,0 +1,114 @@
+"""Bars in, trading signals out: the main job.
+
+    bars (Kafka) -> frames by symbol group -> features in keyed state -> ensemble (pandas UDF)
+      -> decisions in keyed state -> signals, feature rows, dead letters (Kafka) and Redis
+
+Run it on a local mini cluster with ``signals run`` (or ``python -m jobs.signals``), or submit it:
+``flink run -py jobs/signals.py -pyfs dist/signal_pipeline-*.whl --kafka HOST:PORT --redis redis://HOST:PORT/0``.
+
+Guarantee: each message of the bars topic becomes one row on ``features`` or one record on ``dead-letter``, in order of
+arrival within a symbol; at-least-once with deterministic ids, or exactly-once by ``--exactly-once``.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pyflink.table import StreamTableEnvironment, TableResult
+from pyflink.table.expressions import call, col
+
+from connectors.job_settings import JobSettings, parse_settings
+from connectors.kafka import bars_source, ensure_topics, frames_query, outbox_sink, publish_query, require_broker
+from connectors.redis_client import require_redis
+from models.bundle import BundleError, bundle_folder, load_bundle
+from udfs.environment import stream_environment
+from udfs.frame_features import OUTPUT_TYPE as FEATURES_TYPE
+from udfs.frame_features import FrameFeatures
+from udfs.frame_signals import OUTPUT_TYPE as RECORDS_TYPE
+from udfs.frame_signals import FrameSignals
+from udfs.kernel import FeatureConfig, Kernel
+from udfs.score import score_function
+
+
+def build(t_env: StreamTableEnvironment, settings: JobSettings) -> TableResult:
+    """Wire the job and start it."""
+    config = FeatureConfig()
+    kernel = Kernel(config)
+    bundle = str(bundle_folder(settings.bundle))
+    t_env.execute_sql(
+        bars_source(
+            settings.kafka,
+            settings.bars_topic,
+            "kafka-offset" if settings.replay else "processing-time",
+            startup=settings.start,
+            start_ms=settings.from_ms,
+            end_ms=settings.to_ms,
+            bounded=settings.replay,
+            group=settings.group_id,
+        )
+    )
+    t_env.execute_sql(
+        outbox_sink(
+            settings.kafka,
+            settings.output_topics(),
+            exactly_once=settings.exactly_once,
+            transaction_prefix=settings.group_id,
+        )
+    )
+    t_env.create_temporary_function("score", score_function(bundle, kernel.names, kernel.feature_set_hash))
+
+    # (symbol_group, messages, places): raw JSON of many bars, joined in the JVM
+    frames = t_env.to_data_stream(t_env.sql_query(frames_query(settings.groups, settings.frame_length)))
+
+    # (symbol_group, frame): one matrix of features a frame; keyed state holds each symbol's history
+    featured = (
+        frames.key_by(lambda frame: frame[0])
+        .process(FrameFeatures(config, settings.groups, settings.bars_topic, bundle), FEATURES_TYPE)
+        .uid("features")
+        .name("features in keyed state")
+        .disable_chaining()  # two interpreters in one thread deadlock in compiled code: docs/adr/0001
+    )
+
+    # (symbol_group, frame, scores): each model called once for a batch of frames
+    feature_frames = t_env.from_data_stream(featured)
+    scored = feature_frames.select(
+        col("symbol_group"), col("frame"), call("score", col("frame")).alias("scores")
+    )  # fmt: skip
+
+    # (records): decisions as outgoing messages; keyed state holds what was last said of each symbol
+    records = (
+        t_env.to_data_stream(scored)
+        .key_by(lambda frame: frame[0])
+        .process(FrameSignals(bundle, kernel.names, kernel.feature_set_hash, settings), RECORDS_TYPE)
+        .uid("signals")
+        .name("decide, and write Redis")
+    )
+    t_env.create_temporary_view("outgoing", t_env.from_data_stream(records))
+    return t_env.execute_sql(publish_query("outgoing"))
+
+
+def check(settings: JobSettings) -> None:
+    """Refuse to start on what cannot work, naming it: broker, Redis, bundle."""
+    require_broker(settings.kafka)
+    if settings.redis:
+        require_redis(settings.redis)
+    kernel = Kernel(FeatureConfig())
+    load_bundle(bundle_folder(settings.bundle)).check_features(kernel.names, kernel.feature_set_hash)
+    ensure_topics(settings.kafka, [settings.bars_topic, *settings.output_topics()])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Check, build and, on a local mini cluster, wait for the end."""
+    settings = parse_settings(sys.argv[1:] if arguments is None else arguments)
+    try:
+        check(settings)
+    except (ConnectionError, BundleError) as error:
+        raise SystemExit(f"signals: {error}") from None
+    environment = stream_environment(settings)
+    result = build(environment.table, settings)
+    if environment.local:
+        result.wait()
+
+
+if __name__ == "__main__":
+    main()

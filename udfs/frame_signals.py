@@ -1,0 +1,105 @@
+"""The keyed operator that carries :class:`udfs.decisions.Decider`: its state, its metrics, and Redis.
+
+State, keyed by symbol group: what was last said of each symbol and timeframe, written through in the call that
+changes it. Redis is written once a frame, in one pipeline, and every write is idempotent by signal id and revision:
+a replay after a failure changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pyflink.common import Row, Types
+from pyflink.datastream import KeyedProcessFunction, RuntimeContext
+from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
+
+from connectors.job_settings import JobSettings
+from connectors.redis_store import RedisStore
+from udfs.frames import join, latest_values, unpack_features, unpack_scores
+
+#: What leaves the operator: the frame's outgoing messages, joined.
+OUTPUT_TYPE = Types.ROW_NAMED(["records"], [Types.STRING()])
+
+
+class FrameSignals(KeyedProcessFunction):
+    """Scored frame (symbol_group, frame, scores) in, joined outgoing messages out."""
+
+    def __init__(self, bundle_path: str, names: Sequence[str], feature_set_hash: str, settings: JobSettings) -> None:
+        self._path, self._names, self._hash, self._settings = bundle_path, tuple(names), feature_set_hash, settings
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        """Load the bundle's rules, connect to Redis, claim the state."""
+        from models.bundle import load_bundle
+        from models.expiry import calendar
+        from udfs.decisions import Decider
+
+        self._decider = Decider(load_bundle(Path(self._path)), self._names, self._hash, self._settings)
+        self._states = self._decider.new_states(256)
+        self._rows: dict[tuple[int, str, str], int] = {}
+        self._records = runtime_context.get_map_state(
+            MapStateDescriptor("last_said", Types.STRING(), Types.PICKLED_BYTE_ARRAY())
+        )
+        self._account = runtime_context.get_state(ValueStateDescriptor("account", Types.PICKLED_BYTE_ARRAY()))
+        self._accounts: dict[int, NDArray[np.float64]] = {}
+        self._store: RedisStore | None = None
+        if self._settings.redis:
+            from connectors.redis_client import connect
+
+            self._store = RedisStore(connect(self._settings.redis))
+        calendar("XNYS")
+        metrics = runtime_context.get_metrics_group()
+        self._signal_count = metrics.counter("signals")
+        self._withheld_counts = {"": metrics.counter("withheld")}
+        self._metrics = metrics
+
+    def process_element(self, value: Row, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
+        """One frame."""
+        frame, scores = unpack_features(value[1]), unpack_scores(value[2])
+        rows = np.fromiter((self._row_of(frame.group, *series[:2]) for series in frame.series), np.int64)
+        before = self._states[rows].copy()
+        account = self._account_of(frame.group)
+        account_before = account.copy()
+        decided = self._decider.decide(frame, scores, self._states, rows, account)
+        if (account != account_before).any():
+            self._account.update(account.tobytes())
+        after = self._states[rows]
+        for i in np.flatnonzero((before != after).any(axis=1)).tolist():
+            symbol, timeframe, _ = frame.series[i]
+            self._records.put(f"{symbol}\x1f{timeframe}", after[i].tobytes())
+        if self._store is not None:
+            self._store.write_frame(signals=decided.signals, **latest_values(frame, self._names))
+        self._signal_count.inc(len(decided.signals))
+        for cause, count in decided.withheld.items():
+            if cause not in self._withheld_counts:
+                self._withheld_counts[cause] = self._metrics.counter(f"withheld_{cause}")
+            self._withheld_counts[cause].inc(count)
+        if decided.records:
+            yield Row(join(decided.records))
+
+    def _row_of(self, group: int, symbol: str, timeframe: str) -> int:
+        key = (group, symbol, timeframe)
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = len(self._rows)
+            if row == len(self._states):
+                self._states = np.concatenate([self._states, self._decider.new_states(len(self._states))])
+            record = self._records.get(f"{symbol}\x1f{timeframe}")
+            if record is not None:
+                self._states[row] = np.frombuffer(record, np.float64)
+        return row
+
+    def _account_of(self, group: int) -> NDArray[np.float64]:
+        if group not in self._accounts:
+            stored = self._account.value()
+            self._accounts[group] = (
+                self._decider.new_account() if stored is None else np.frombuffer(stored, np.float64).copy()
+            )
+        return self._accounts[group]
+
+    def close(self) -> None:
+        """Let go of Redis."""
+        if self._store is not None:
+            self._store.close()

@@ -1,0 +1,358 @@
+"""Frames: how bars, features and scores travel between the JVM and Python, many at a time.
+
+A crossing between the JVM and Python costs the same whatever it carries, so it carries a frame: all bars of one symbol
+group in one short window. This module is pure: text in, arrays and rejects out, and the codecs between operators.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from collections.abc import Sequence
+from itertools import chain
+from operator import attrgetter
+from typing import TypedDict
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.kafka import FIELD, SEPARATOR
+from models.messages import TIMEFRAME_MS, Bar, DeadLetter
+from udfs.kernel import BAR_COLUMNS
+
+#: How far a bar's end may lie after the moment it was received (venue clocks drift; a wrong unit is far off).
+FUTURE_TOLERANCE_MS = 5 * 60_000
+
+_SYMBOL = re.compile(r"[A-Z0-9./:_^=-]{1,40}")
+_fields = attrgetter(*BAR_COLUMNS[:8])
+_many = msgspec.json.Decoder(list[Bar])
+_one = msgspec.json.Decoder(Bar)
+
+
+def group_of(symbol: str, groups: int) -> int:
+    """The symbol group, as SQL's ``ABS(MOD(HASH_CODE(symbol), groups))`` gives it (Java's String.hashCode).
+
+    >>> [group_of(symbol, 8) for symbol in ("AAPL", "MSFT", "")]
+    [2, 2, 0]
+    """
+    value = 0
+    for byte in symbol.encode("latin-1", "replace"):
+        value = (31 * value + byte) & 0xFFFFFFFF
+    signed = value - (1 << 32) if value & 0x80000000 else value
+    return abs(signed) % groups
+
+
+class Reject(msgspec.Struct, frozen=True):
+    """A message of a frame that cannot be processed: where it stood, why, and the message itself."""
+
+    place: str
+    payload: bytes
+    field: str
+    reason: str
+
+
+class ParsedFrame(msgspec.Struct):
+    """A frame's sound bars in arrival order (objects and the matrix of their numbers), and what was refused."""
+
+    bars: list[Bar]
+    matrix: NDArray[np.float64]
+    places: list[str]
+    payloads: list[bytes]
+    rejects: list[Reject]
+
+
+def explain(bar: Bar, received_ms: float, group: int, groups: int) -> tuple[str, str] | None:
+    """The first rule a bar breaks, as (field, reason); None where it is sound.
+
+    >>> sound = Bar(symbol="A", timeframe="1m", start_ms=0, end_ms=60_000, open=1, high=2, low=1, close=1, volume=0)
+    >>> explain(sound, 0, group_of("A", 8), 8)
+    >>> import msgspec
+    >>> explain(msgspec.structs.replace(sound, low=3.0), 0, group_of("A", 8), 8)
+    ('low', 'low 3.0 is above high 2.0')
+    """
+    if not _SYMBOL.fullmatch(bar.symbol):
+        return "symbol", f"symbol {bar.symbol!r} is not an upper-case name of 1 to 40 letters, digits and ./:_-^="
+    if bar.timeframe not in TIMEFRAME_MS:
+        return "timeframe", f"timeframe {bar.timeframe!r} is not one of {', '.join(TIMEFRAME_MS)}"
+    for name in ("open", "high", "low", "close"):
+        price = getattr(bar, name)
+        if not (np.isfinite(price) and price > 0):
+            return name, f"{name} {price} is not a positive price"
+    if not (np.isfinite(bar.volume) and bar.volume >= 0):
+        return "volume", f"volume {bar.volume} is negative or not finite"
+    if bar.low > bar.high:
+        return "low", f"low {bar.low} is above high {bar.high}"
+    for name in ("open", "close"):
+        price = getattr(bar, name)
+        if not bar.low <= price <= bar.high:
+            return name, f"{name} {price} lies outside low {bar.low} .. high {bar.high}"
+    if bar.start_ms < 0 or bar.end_ms <= bar.start_ms:
+        return "end_ms", f"end_ms {bar.end_ms} is not after start_ms {bar.start_ms}, or start_ms is negative"
+    if bar.end_ms - bar.start_ms > TIMEFRAME_MS[bar.timeframe]:
+        return "end_ms", f"the bar lasts {bar.end_ms - bar.start_ms} ms, longer than its timeframe {bar.timeframe}"
+    if bar.end_ms > (bar.ingestion_timestamp_ms or received_ms) + FUTURE_TOLERANCE_MS:
+        return "end_ms", f"end_ms {bar.end_ms} is in the future of its arrival: is it in milliseconds?"
+    if bar.revision < 0:
+        return "revision", f"revision {bar.revision} is negative"
+    if group_of(bar.symbol, groups) != group:
+        return "symbol", f"the Kafka key does not name the symbol {bar.symbol!r}: produce bars with the symbol as key"
+    return None
+
+
+class FrameReader:
+    """Reads joined messages into bars; one for each operator instance.
+
+    Future stamps are judged against the bar's own ``ingestion_timestamp_ms`` where it has one, so that a replay gives
+    the same verdict; else against the clock of this machine.
+    """
+
+    def __init__(self, groups: int) -> None:
+        self.groups = groups
+        self._sound_series: set[tuple[str, str, int]] = set()
+
+    def read(self, group: int, messages: str, places: str) -> ParsedFrame:
+        """One frame: one typed decode; message by message only when that fails."""
+        raw = messages.encode("latin-1")
+        place_list = places.split(",")
+        separators = raw.count(b"\x1e")
+        bars: list[Bar] | None = None
+        if separators == len(place_list) - 1:
+            try:
+                bars = _many.decode(b"[" + raw.replace(b"\x1e", b",") + b"]")
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                bars = None
+        if bars is not None and len(bars) == len(place_list):
+            frame = ParsedFrame(bars, _matrix(bars), place_list, [], [])
+        else:
+            frame = self._read_singly(raw, place_list)
+        return self._refuse_unsound(frame, group, raw)
+
+    def _read_singly(self, raw: bytes, places: list[str]) -> ParsedFrame:
+        bars: list[Bar] = []
+        kept: list[str] = []
+        payloads: list[bytes] = []
+        rejects: list[Reject] = []
+        parts = raw.split(b"\x1e")
+        if len(parts) != len(places):
+            # A message holds the separator itself. It is no JSON, and neither are its halves; which message it was
+            # cannot be told from the joined text, so each sound part is kept and the rest is refused together.
+            places = [places[0]] * len(parts)
+        for place, payload in zip(places, parts, strict=True):
+            try:
+                bars.append(_one.decode(payload))
+                kept.append(place)
+                payloads.append(payload)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                rejects.append(Reject(place, payload, _field_of(str(error)), _reason_of(payload, error)))
+        return ParsedFrame(bars, _matrix(bars), kept, payloads, rejects)
+
+    def _refuse_unsound(self, frame: ParsedFrame, group: int, raw: bytes) -> ParsedFrame:
+        now_ms = time.time() * 1000
+        suspects = _suspects(frame.matrix, now_ms)
+        for index, bar in enumerate(frame.bars):
+            key = (bar.symbol, bar.timeframe, bar.end_ms - bar.start_ms)
+            if key not in self._sound_series:
+                if explain(bar, now_ms, group, self.groups) is None:
+                    self._sound_series.add(key)
+                else:
+                    suspects[index] = True
+            elif bar.ingestion_timestamp_ms is not None and bar.end_ms > bar.ingestion_timestamp_ms:
+                suspects[index] = True
+        if not suspects.any():
+            return frame
+        payloads = frame.payloads or raw.split(b"\x1e")
+        reasons: dict[int, Reject] = {}
+        for index in np.flatnonzero(suspects).tolist():
+            found = explain(frame.bars[index], now_ms, group, self.groups)
+            if found:
+                reasons[index] = Reject(frame.places[index], payloads[index], *found)
+        keep = [index for index in range(len(frame.bars)) if index not in reasons]
+        return ParsedFrame(
+            [frame.bars[index] for index in keep],
+            frame.matrix[keep],
+            [frame.places[index] for index in keep],
+            [payloads[index] for index in keep],
+            [*frame.rejects, *reasons.values()],
+        )
+
+
+def _matrix(bars: list[Bar]) -> NDArray[np.float64]:
+    columns = len(BAR_COLUMNS[:8])
+    flat = np.fromiter(chain.from_iterable(map(_fields, bars)), np.float64, len(bars) * columns)
+    return flat.reshape(len(bars), columns)
+
+
+def _suspects(matrix: NDArray[np.float64], now_ms: float) -> NDArray[np.bool_]:
+    start, end, open_, high, low, close, volume, revision = matrix.T
+    sound = (low > 0) & (low <= open_) & (open_ <= high) & (low <= close) & (close <= high) & (high < np.inf)
+    sound &= (volume >= 0) & (volume < np.inf) & (start >= 0) & (end > start) & (revision >= 0)
+    sound &= end <= now_ms
+    return ~sound
+
+
+def _field_of(error: str) -> str:
+    """The field a msgspec error names: ``... - at `$.close` `` or ``missing required field `close` ``.
+
+    >>> _field_of("Object missing required field `close`"), _field_of("Expected `float`, got `str` - at `$.close`")
+    ('close', 'close')
+    """
+    if "`$." in error:
+        return error.split("`$.")[1].split("`")[0]
+    if "missing required field `" in error:
+        return error.split("missing required field `")[1].split("`")[0]
+    return ""
+
+
+def _reason_of(payload: bytes, error: Exception) -> str:
+    if not payload.strip():
+        return "the message is empty"
+    if isinstance(error, msgspec.ValidationError):
+        return f"not a bar: {error}"
+    return f"not JSON: {error}"
+
+
+def dead_letter(topic: str, reject: Reject) -> DeadLetter:
+    """The reject as it goes to the dead-letter topic."""
+    partition, _, offset = reject.place.partition(":")
+    try:
+        text = reject.payload.decode("utf-8")
+    except UnicodeDecodeError:
+        text = None
+    return DeadLetter(
+        reason=reject.reason,
+        field=reject.field,
+        topic=topic,
+        partition=int(partition),
+        offset=int(offset),
+        payload_base64=base64.b64encode(reject.payload).decode(),
+        payload=text,
+    )
+
+
+class FeatureFrame(msgspec.Struct, array_like=True):
+    """What the feature operator hands on: bars, features and quality of one frame's n bars, and its dead letters.
+
+    ``series`` lists (symbol, timeframe, source); ``index`` int32[n] points into it; ``bars`` float64[n, 8] in
+    BAR_COLUMNS order; ``values`` float64[n, f]; ``quality`` uint8[n, f] (characters); ``bundle`` the models in force.
+    """
+
+    group: int
+    series: list[tuple[str, str, str]]
+    index: bytes
+    bars: bytes
+    values: bytes
+    quality: bytes
+    bundle: str
+    dead_letters: list[bytes]
+
+    def __len__(self) -> int:
+        return len(self.index) // 4
+
+    def bar_matrix(self) -> NDArray[np.float64]:
+        """``bars`` as float64[n, 8]."""
+        return np.frombuffer(self.bars, np.float64).reshape(len(self), -1)
+
+    def value_matrix(self) -> NDArray[np.float64]:
+        """``values`` as float64[n, f]."""
+        return np.frombuffer(self.values, np.float64).reshape(len(self), -1)
+
+    def quality_matrix(self) -> NDArray[np.uint8]:
+        """``quality`` as uint8[n, f]."""
+        return np.frombuffer(self.quality, np.uint8).reshape(len(self), -1)
+
+    def row_series(self) -> NDArray[np.int32]:
+        """``index`` as int32[n]."""
+        return np.frombuffer(self.index, np.int32)
+
+
+class ScoreFrame(msgspec.Struct, array_like=True):
+    """What the scorer hands on: ``probabilities`` float64[n, m, 3] of the frame's n bars by ``models`` of ``bundle``.
+
+    NaN where a model abstained or was skipped; ``skipped`` says why, by model.
+    """
+
+    bundle: str
+    models: tuple[str, ...]
+    probabilities: bytes
+    skipped: dict[str, str]
+
+    def probability_array(self) -> NDArray[np.float64]:
+        """``probabilities`` as float64[n, m, 3]."""
+        return np.frombuffer(self.probabilities, np.float64).reshape(-1, len(self.models), 3)
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack_features = msgspec.msgpack.Decoder(FeatureFrame).decode
+_unpack_scores = msgspec.msgpack.Decoder(ScoreFrame).decode
+
+
+def pack(frame: FeatureFrame | ScoreFrame) -> str:
+    """The frame as base64 text: a STRING crosses the JVM in one piece, a byte array byte by byte."""
+    return base64.b64encode(_pack(frame)).decode("ascii")
+
+
+def unpack_features(text: str) -> FeatureFrame:
+    """The inverse of :func:`pack`."""
+    return _unpack_features(base64.b64decode(text))
+
+
+def unpack_scores(text: str) -> ScoreFrame:
+    """The inverse of :func:`pack`."""
+    return _unpack_scores(base64.b64decode(text))
+
+
+def outgoing(topic: str, key: str, event_ms: int, payload: bytes) -> str:
+    """One message of a frame's outbox, as :func:`connectors.kafka.publish_query` takes it apart."""
+    return f"{topic}{FIELD}{key}{FIELD}{event_ms}{FIELD}{payload.decode()}"
+
+
+def join(records: list[str]) -> str:
+    """A frame's outgoing messages as one text."""
+    return SEPARATOR.join(records)
+
+
+class LatestValues(TypedDict):
+    """What a frame leaves in Redis beside its signals (arguments of ``RedisStore.write_frame``)."""
+
+    features: list[tuple[str, str, dict[str, float]]]
+    prices: list[tuple[str, float, int]]
+    bars: dict[tuple[str, str], list[Bar]]
+
+
+def latest_values(frame: FeatureFrame, names: Sequence[str]) -> LatestValues:
+    """The last feature row and price of each series of a frame, and all its bars for the charts.
+
+    Features that are NaN are left out; ``end_ms`` tells the row's time.
+    """
+    table, values = frame.bar_matrix().tolist(), frame.value_matrix()
+    bars: dict[tuple[str, str], list[Bar]] = {}
+    last: dict[int, int] = {}
+    for row, which in enumerate(frame.row_series().tolist()):
+        symbol, timeframe, source = frame.series[which]
+        start, end, open_, high, low, close, volume, revision = table[row]
+        bars.setdefault((symbol, timeframe), []).append(
+            Bar(
+                symbol=symbol,
+                timeframe=timeframe,
+                start_ms=int(start),
+                end_ms=int(end),
+                open=open_,
+                high=high,
+                low=low,
+                close=close,
+                volume=volume,
+                revision=int(revision),
+                source=source,
+            )
+        )
+        last[which] = row
+    features: list[tuple[str, str, dict[str, float]]] = []
+    prices: list[tuple[str, float, int]] = []
+    for which, row in last.items():
+        symbol, timeframe, _ = frame.series[which]
+        known = {name: value for name, value in zip(names, values[row].tolist(), strict=True) if value == value}
+        features.append((symbol, timeframe, known | {"end_ms": table[row][1]}))
+        prices.append((symbol, table[row][5], int(table[row][1])))
+    return LatestValues(features=features, prices=prices, bars=bars)
