@@ -1,0 +1,59 @@
+"""Reading a Kafka topic to its present end, for commands that look at what is there."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+
+
+def read_topic(
+    bootstrap: str, topic: str, *, committed_only: bool = True, idle_s: float = 30.0
+) -> Iterator[tuple[int, int, bytes]]:
+    """``(partition, offset, value)`` of every message the topic holds now, in order within a partition.
+
+    Raises ConnectionError naming the address or topic. With ``committed_only`` records of open or aborted transactions
+    are left out.
+    """
+    from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": f"read-{uuid.uuid4().hex[:8]}",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed" if committed_only else "read_uncommitted",
+            "enable.partition.eof": False,
+            "log_level": 0,
+        }
+    )
+    try:
+        try:
+            known = consumer.list_topics(topic, timeout=10).topics[topic]
+        except KafkaException as error:
+            raise ConnectionError(
+                f"no Kafka broker answers at {bootstrap} ({error.args[0].str()}): start it, or pass its address"
+            ) from None
+        if known.error is not None:
+            raise ConnectionError(f"topic {topic} at {bootstrap}: {known.error.str()}")
+        ends = {}
+        for partition in known.partitions:
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+            if high > low:
+                ends[partition] = high
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in ends])
+        heard = time.monotonic()
+        while ends:
+            for message in consumer.consume(10_000, timeout=0.5):
+                if message.error() is not None:
+                    raise ConnectionError(f"topic {topic} at {bootstrap}: {message.error().str()}")
+                heard = time.monotonic()
+                yield message.partition(), message.offset(), message.value() or b""
+            # positions also pass over transaction markers, which are no messages
+            for at in consumer.position([TopicPartition(topic, partition) for partition in ends]):
+                if at.offset >= ends[at.partition]:
+                    del ends[at.partition]
+            if ends and time.monotonic() - heard > idle_s:
+                raise ConnectionError(f"topic {topic} at {bootstrap}: nothing came for {idle_s:.0f} s before its end")
+    finally:
+        consumer.close()
