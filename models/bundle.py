@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import hashlib
 import importlib.resources
-import io
 import os
 import shutil
 import tempfile
@@ -344,18 +343,14 @@ def _compatible(trained: str, installed: str) -> bool:
 
 
 def _reference(manifest: Manifest, data: dict[str, bytes]) -> Matrix | None:
-    """The reference sample, rows x features; rejects anything but a plain float32 ``.npy``."""
+    """The reference sample, rows x features: plain little-endian float32."""
     if manifest.reference is None:
         return None
-    name = manifest.reference.file
+    name, width = manifest.reference.file, len(manifest.features)
     if name not in data:
         raise BundleError(f"bundle {manifest.name}: the reference sample {name} is not listed in 'files'")
-    try:
-        sample = np.load(io.BytesIO(data[name]), allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise BundleError(f"bundle {manifest.name}: {name} is not a numpy array: {error}") from None
-    if sample.ndim != 2 or sample.shape[1] != len(manifest.features):
+    if not data[name] or len(data[name]) % (4 * width):
         raise BundleError(
-            f"bundle {manifest.name}: {name} has shape {sample.shape}, expected (rows, {len(manifest.features)})"
+            f"bundle {manifest.name}: {name} has {len(data[name])} bytes, not a whole number of rows of {width} float32"
         )
-    return np.asarray(sample, dtype=np.float64)
+    return np.frombuffer(data[name], dtype="<f4").reshape(-1, width).astype(np.float64)

@@ -63,12 +63,12 @@ class LabelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     ``horizon`` chooses the barriers and the time limit exactly as a signal of that horizon has them. A buy label means
     that a buy would have hit its target, or expired with at least ``expiry_reward`` of its risk won (both after
-    ``cost_percent`` of the entry price); null counts targets alone. Sell mirrors it; all else is hold.
+    ``cost_bps`` basis points for the round trip); null counts targets alone. Sell mirrors it; all else is hold.
     """
 
     horizon: str
     expiry_reward: float | None = None
-    cost_percent: float = 0.0
+    cost_bps: float = 0.0
 
 
 class Range(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,7 +83,7 @@ class Range(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the training rows looked like, for drift.
 
-    ``file`` holds a sample of scaled rows (float32 ``.npy``, rows x features); a row is scaled as
+    ``file`` holds a sample of scaled rows (little-endian float32, rows x features); a row is scaled as
     ``(x - center) / spread``. ``mean_distance`` is the sample's mean distance between rows, ``threshold`` the
     dissimilarity above which a row is unlike the sample; ``edges`` are each feature's inner quantile edges;
     ``score_edges`` those of the ensemble's P(buy) - P(sell).
@@ -139,14 +139,19 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def digest(manifest: Manifest) -> str:
     """The sha256 of the manifest with an empty ``digest``: an edit by hand shows."""
-    plain = msgspec.structs.replace(manifest, digest="")
+    plain = msgspec.structs.replace(_as_read(manifest), digest="")
     return hashlib.sha256(msgspec.json.encode(plain, order="sorted")).hexdigest()
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """The file's bytes, indented and with its digest; the same manifest always gives the same bytes."""
-    sealed = msgspec.structs.replace(manifest, digest=digest(manifest))
+    sealed = msgspec.structs.replace(_as_read(manifest), digest=digest(manifest))
     return msgspec.json.format(msgspec.json.encode(sealed, order="sorted"), indent=1) + b"\n"
+
+
+def _as_read(manifest: Manifest) -> Manifest:
+    """Through JSON once: a 10 that was given for a float becomes the 10.0 that a reader finds."""
+    return msgspec.json.decode(msgspec.json.encode(manifest), type=Manifest)
 
 
 def decode_manifest(data: bytes) -> Manifest:

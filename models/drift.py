@@ -1,0 +1,86 @@
+"""Is today like the data the models learnt from? Per row, per feature and of the score.
+
+- **Dissimilarity** of a row: its distance to the nearest of the bundle's reference rows, over their mean distance
+  apart (the dissimilarity index of Meyer and Pebesma, 2021). It depends on that row alone, so it may lower a signal's
+  confidence without making results depend on how frames are cut. Above ``reference.threshold`` the row is strange.
+- **PSI** (population stability index) of each feature and of the score, over recent rows that fade with a half-life:
+  below 0.1 stable, above 0.25 changed. A metric only.
+- **ADWIN** in :mod:`models.adwin`: sudden or slow change of a feature's mean. A metric only.
+
+>>> reference = Reference(file="", center=(0.0,), spread=(1.0,), mean_distance=2.0, threshold=1.0, edges=((-1.0, 1.0),))
+>>> dissimilarity(np.array([[0.5], [9.0], [np.nan]]), np.array([[0.0], [1.0]]), reference).tolist()
+[0.25, 3.5, nan]
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from models.manifest import Reference
+
+Floats = npt.NDArray[np.float64]
+
+#: Scaled inputs are clipped to this many spreads, so that one wild value is strange but finite.
+CLIP = 8.0
+
+#: What a strange row's confidence is multiplied by.
+STRANGE_CONFIDENCE = 0.8
+
+#: PSI above which a feature counts as changed.
+PSI_CHANGED = 0.25
+
+
+def scale(matrix: Floats, reference: Reference) -> Floats:
+    """Rows as the reference sample holds them: (x - center) / spread, clipped."""
+    return np.clip((matrix - np.array(reference.center)) / np.array(reference.spread), -CLIP, CLIP)
+
+
+def dissimilarity(matrix: Floats, sample: Floats, reference: Reference) -> Floats:
+    """Each row's distance to the nearest reference row, in mean distances; NaN for a row with a missing input.
+
+    ``matrix`` float64[n, f] as scored; ``sample`` float64[r, f] already scaled (``Bundle.reference``).
+    """
+    rows = scale(matrix, reference)
+    squares = (rows * rows).sum(axis=1)[:, None] + (sample * sample).sum(axis=1) - 2.0 * (rows @ sample.T)
+    return np.asarray(np.sqrt(np.maximum(squares.min(axis=1), 0.0)) / reference.mean_distance)
+
+
+def strange(values: Floats, reference: Reference) -> npt.NDArray[np.bool_]:
+    """True where a row's dissimilarity is above the bundle's threshold; a row with a missing input is not."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(values > reference.threshold)
+
+
+def lower(confidence: Floats, is_strange: npt.NDArray[np.bool_]) -> Floats:
+    """Confidence after the quality flag: times :data:`STRANGE_CONFIDENCE` where the row is strange."""
+    return np.where(is_strange, confidence * STRANGE_CONFIDENCE, confidence)
+
+
+def shares(columns: Floats, edges: Floats) -> Floats:
+    """How many rows fall in each bin: float64[f, b + 1] for rows float64[n, f] and inner edges float64[f, b].
+
+    NaN rows of a feature count nowhere.
+
+    >>> shares(np.array([[0.1], [0.5], [0.7]]), np.array([[0.3, 0.6]])).tolist()
+    [[1.0, 1.0, 1.0]]
+    """
+    above = (columns[:, :, None] > edges[None]).sum(axis=2)
+    counts = np.zeros((edges.shape[0], edges.shape[1] + 1))
+    known = ~np.isnan(columns)
+    feature = np.broadcast_to(np.arange(edges.shape[0]), above.shape)
+    np.add.at(counts, (feature[known], above[known]), 1.0)
+    return counts
+
+
+def psi(expected: Floats, found: Floats) -> Floats:
+    """Population stability index of each feature; ``expected`` and ``found`` are counts or shares, f x bins.
+
+    >>> psi(np.array([[1.0, 1.0]]), np.array([[10.0, 10.0], [19.0, 1.0]])).round(2).tolist()
+    [0.0, 1.32]
+    """
+    floor = 1e-3
+    p = np.maximum(expected / expected.sum(axis=1, keepdims=True), floor)
+    with np.errstate(invalid="ignore"):
+        q = np.maximum(found / found.sum(axis=1, keepdims=True), floor)
+    return np.asarray(((q - p) * np.log(q / p)).sum(axis=1))
