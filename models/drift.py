@@ -14,9 +14,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
+from models.adwin import Adwin
 from models.manifest import Reference
 
 Floats = npt.NDArray[np.float64]
@@ -84,3 +88,68 @@ def psi(expected: Floats, found: Floats) -> Floats:
     with np.errstate(invalid="ignore"):
         q = np.maximum(found / found.sum(axis=1, keepdims=True), floor)
     return np.asarray(((q - p) * np.log(q / p)).sum(axis=1))
+
+
+class RowDrift(NamedTuple):
+    """Per row: ``dissimilarity`` float64[n] (NaN with a missing input) and ``strange`` bool[n]."""
+
+    dissimilarity: Floats
+    strange: npt.NDArray[np.bool_]
+
+
+class DriftMonitor:
+    """Watches the rows that a bundle scores; for one bundle and one caller.
+
+    :meth:`rows` is a pure function of each row. :meth:`observe` remembers counts that halve every ``half_life_rows``
+    and feeds :class:`models.adwin.Adwin`; :meth:`metrics` reads them.
+    """
+
+    def __init__(
+        self, features: Sequence[str], reference: Reference, sample: Floats, half_life_rows: int = 5_000
+    ) -> None:
+        self._names = (*features, "score") if reference.score_edges else tuple(features)
+        self._reference = reference
+        self._sample = sample
+        self._half_life_rows = half_life_rows
+        edges = [*reference.edges, reference.score_edges] if reference.score_edges else list(reference.edges)
+        self._edges = np.array(edges)
+        self._counts = np.zeros((len(self._names), self._edges.shape[1] + 1))
+        self._window = Adwin(len(self._names))
+        self._rows = 0
+        self._strange = 0
+
+    def rows(self, matrix: Floats) -> RowDrift:
+        """Each row's dissimilarity and whether it is strange; ``matrix`` float64[n, features] as scored."""
+        values = dissimilarity(matrix, self._sample, self._reference)
+        return RowDrift(values, strange(values, self._reference))
+
+    def observe(self, matrix: Floats, score: Floats, found: RowDrift | None = None) -> RowDrift:
+        """:meth:`rows`, remembered; ``score`` float64[n] is the ensemble's P(buy) - P(sell), NaN where none."""
+        found = self.rows(matrix) if found is None else found
+        scored = len(self._names) > matrix.shape[1]
+        columns = np.column_stack([matrix, score]) if scored else matrix
+        self._counts *= 0.5 ** (len(matrix) / self._half_life_rows)
+        self._counts += shares(columns, self._edges)
+        unit = scale(matrix, self._reference) / (2 * CLIP) + 0.5
+        self._window.update(np.column_stack([unit, score / 2 + 0.5]) if scored else unit)
+        self._rows += len(matrix)
+        self._strange += int(found.strange.sum())
+        return found
+
+    def metrics(self) -> dict[str, float]:
+        """``psi.<feature>`` and ``adwin_changes.<feature>`` (``score`` too), rows seen, and the share that was strange.
+
+        PSI is left out while fewer than 20 rows a bin are remembered: it would measure chance.
+        """
+        found: dict[str, float] = {"rows": float(self._rows)}
+        if self._rows:
+            found["strange_share"] = self._strange / self._rows
+        expected = np.ones_like(self._counts)
+        enough = self._counts.sum(axis=1) >= 20 * self._counts.shape[1]
+        for name, value, changes, known in zip(
+            self._names, psi(expected, self._counts), self._window.changes, enough, strict=True
+        ):
+            if known:
+                found[f"psi.{name}"] = float(value)
+            found[f"adwin_changes.{name}"] = float(changes)
+        return found
