@@ -119,7 +119,9 @@ def _walk_forward(config: TrainConfig, data: Dataset, embargo_ms: int, step: Ste
     chosen_on = folds[:-1] or folds
     held, found = _joined([fold[:2] for fold in chosen_on])
     step("thresholds")
-    thresholds = evaluate.choose_thresholds(found, weights, held, config.min_signal_share)
+    thresholds = evaluate.choose_thresholds(
+        found, weights, held, config.min_signal_share, symmetric=config.balance_sides
+    )
     rows = []
     for number, (held, found, base_rates) in enumerate(folds, 1):
         measured, _ = _figures(fitted, found, held, thresholds, base_rates)

@@ -73,7 +73,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ``embargo_bars``: the gap between a label's end and the block it must not touch; ``later_share``: the last part of
     the training rows, which calibrates; ``jump_max``: rows whose inputs or path cross a bar that opens further than
     this share from the close before (an unadjusted split) are left out. ``mask_share``: rows in which the trees see an
-    optional input missing. ``trials``: settings the search may try for each model (0: none). ``bars`` may name a file,
+    optional input missing. ``balance_sides``: weigh buy and sell labels equally in
+    total, so that the direction of a short history is not learnt as a rule. ``trials``: settings the search may try for each model (0: none). ``bars`` may name a file,
     or ``sample:daily`` for the public-domain bars of bokeh_sampledata.
     """
 
@@ -91,6 +92,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     later_share: Share = 0.2
     jump_max: Annotated[float, Meta(gt=0)] = 0.35
     mask_share: Annotated[float, Meta(ge=0, lt=1)] = 0.1
+    balance_sides: bool = False
     min_signal_share: Annotated[float, Meta(ge=0, lt=1)] = 0.05
     trials: Annotated[int, Meta(ge=0)] = 0
     reference_rows: Annotated[int, Meta(ge=16)] = 256

@@ -122,6 +122,19 @@ def _symbol(
     )
 
 
+def balanced(labels: npt.NDArray[np.int8], weights: Floats) -> Floats:
+    """Weights scaled so that sell and buy labels weigh the same in total.
+
+    >>> balanced(np.array([0, 0, 0, 1, 2]), np.ones(5)).round(3).tolist()
+    [0.667, 0.667, 0.667, 1.0, 2.0]
+    """
+    sell, buy = weights[labels == 0].sum(), weights[labels == 2].sum()
+    if not sell or not buy:
+        return weights
+    factor = np.array([(sell + buy) / 2 / sell, 1.0, (sell + buy) / 2 / buy])
+    return np.asarray(weights * factor[labels])
+
+
 def _need(frame: pd.DataFrame, names: tuple[str, ...], what: str) -> None:
     absent = [name for name in names if name not in frame.columns]
     if absent:

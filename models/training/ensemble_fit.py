@@ -13,8 +13,8 @@ from models.ensemble import weight_of
 from models.manifest import ModelSpec
 from models.training.calibrate import fit_calibration
 from models.training.config import TrainConfig
-from models.training.data import Dataset
-from models.training.fit import KINDS, Rows, with_masks
+from models.training.data import Dataset, balanced
+from models.training.fit import KINDS, Rows, with_every_class, with_masks
 from models.training.folds import split_later
 
 Floats = npt.NDArray[np.float64]
@@ -42,12 +42,7 @@ def fit_model(name: str, settings: dict[str, Any], config: TrainConfig, data: Da
     if kind.tolerant:
         columns = tuple(config.inputs.index(column) for column in config.optional if column in config.inputs)
         rows = with_masks(rows, columns, config.mask_share, config.seed)
-    if set(np.unique(rows.labels)) != {0, 1, 2}:
-        raise ValueError(
-            f"{len(rows.labels)} training rows hold only the classes {sorted(set(rows.labels.tolist()))} of 0 sell, "
-            "1 hold, 2 buy: give more bars, or a label with a lower expiry_reward"
-        )
-    return kind.fit(rows, settings, config.inputs, config.seed)
+    return kind.fit(with_every_class(rows), settings, config.inputs, config.seed)
 
 
 def predict(name: str, model: backends.Model, inputs: Floats) -> Floats:
@@ -63,6 +58,8 @@ def fit_ensemble(config: TrainConfig, data: Dataset, embargo_ms: int, step: Step
     """All models of the ensemble, taught on the earlier and calibrated on the later rows of ``data``."""
     earlier, later = split_later(data.start_ms, data.exit_ms, config.later_share, embargo_ms)
     teach, check = data.take(earlier), data.take(later)
+    if config.balance_sides:
+        teach, check = (part._replace(weights=balanced(part.labels, part.weights)) for part in (teach, check))
     fitted = []
     for name, kind in KINDS.items():
         step(name)

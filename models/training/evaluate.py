@@ -125,17 +125,19 @@ def turnover(actions: npt.NDArray[np.int8], data: Dataset) -> float:
     return changes / pairs if pairs else 0.0
 
 
-def choose_thresholds(probabilities: Floats, weights: Floats, data: Dataset, min_share: float) -> Thresholds:
+def choose_thresholds(
+    probabilities: Floats, weights: Floats, data: Dataset, min_share: float, symmetric: bool = False
+) -> Thresholds:
     """The pair whose signals, on validation rows, beat their side's every-bar reward with the highest t-value.
 
     Against the every-bar reward, because in a rising market always buying would win without choosing anything. Only
     pairs whose signals make up at least ``min_share`` of the rows count, each side at least a quarter of that; if none
-    does, the product's .7/.3 stay.
+    does, the product's .7/.3 stay. ``symmetric`` tries only pairs that ask the same of both sides.
     """
     best, best_value = Thresholds(), -np.inf
     grid = np.round(np.arange(0.30, 0.7001, 0.02), 2)
     for buy in grid:
-        for sell in grid:
+        for sell in [buy] if symmetric else grid:
             pair = Thresholds(buy=float(buy), sell=float(round(1 - sell, 2)))
             actions = combine(probabilities, weights, pair).action
             shares = [(actions == side).mean() for side in (BUY, SELL)]
