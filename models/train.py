@@ -1,6 +1,6 @@
 """Train a bundle: bars and their features before a cut-off date in, a verified folder out.
 
-    python -m models.train models/configs/swing_daily.toml --bars bars.parquet --features features.parquet --out DIR
+    python -m models.train models/configs/daily-swing.toml --bars bars.parquet --features features.parquet --out DIR
 
 Walk-forward first (purged, embargoed): it gives the honest figures and, from its validation rows, the thresholds. Then
 the shipped models are taught on everything before the cut-off and calibrated on its last part. Bars after the cut-off
@@ -32,6 +32,7 @@ from models.training.ensemble_fit import Fitted, fit_ensemble, probabilities
 from models.training.folds import teachable, walk_forward
 from models.training.reference import FILE as REFERENCE_FILE
 from models.training.reference import describe
+from models.training.search import search
 
 #: Fewer rows than this cannot carry a walk-forward.
 ROWS_MIN = 500
@@ -40,11 +41,17 @@ Step = Callable[[str], None]
 
 
 def train(
-    config: TrainConfig, bars: pd.DataFrame, features: pd.DataFrame, feature_set_hash: str, step: Step = print
+    config: TrainConfig,
+    bars: pd.DataFrame,
+    features: pd.DataFrame,
+    feature_set_hash: str,
+    step: Step = print,
+    journal: Path | None = None,
 ) -> tuple[Manifest, dict[str, bytes], dict[str, Any]]:
     """The manifest, the bundle's other files by name, and what a report shows beyond the manifest.
 
-    ``bars`` and ``features`` as :mod:`models.training.data` describes; ``step`` is told what is being done.
+    ``bars`` and ``features`` as :mod:`models.training.data` describes; ``step`` is told what is being done;
+    ``journal`` is the file in which a search (``config.trials``) remembers its trials.
     """
     step("labels")
     data = prepare(config, bars, features)
@@ -56,6 +63,8 @@ def train(
             f"{len(before.labels)} usable rows before the cut-off {config.cutoff}, at least {ROWS_MIN} are needed "
             f"({data.counts}): give more bars or a later cut-off"
         )
+    if config.trials:
+        config = search(config, before, embargo_ms, journal, step)
     forward = _walk_forward(config, before, embargo_ms, step)
     thresholds: Thresholds = forward["thresholds"]
 

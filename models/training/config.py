@@ -69,13 +69,15 @@ Share = Annotated[float, Meta(gt=0, lt=1)]
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One training run.
 
-    ``cutoff``: the first day (UTC) kept from training; later bars only measure. ``folds``: walk-forward blocks;
-    ``embargo_bars``: the gap between a label's end and the block it must not touch; ``later_share``: the last part of
-    the training rows, which calibrates; ``jump_max``: rows whose inputs or path cross a bar that opens further than
-    this share from the close before (an unadjusted split) are left out. ``mask_share``: rows in which the trees see an
-    optional input missing. ``balance_sides``: weigh buy and sell labels equally in
-    total, so that the direction of a short history is not learnt as a rule. ``trials``: settings the search may try for each model (0: none). ``bars`` may name a file,
-    or ``sample:daily`` for the public-domain bars of bokeh_sampledata.
+    ``cutoff``: the first day (UTC) kept from training; later bars only measure. ``bars`` names a file, or
+    ``sample:daily`` for the public-domain bars of bokeh_sampledata.
+    ``folds``: walk-forward blocks; ``embargo_bars``: the gap between a label's end and the block it must not touch;
+    ``later_share``: the last part of the training rows, which calibrates.
+    ``jump_max``: rows whose inputs or path cross a bar that opens further than this share from the close before (an
+    unadjusted split) are left out. ``mask_share``: rows in which the trees see an optional input missing.
+    ``balance_sides``: buy and sell labels weigh the same in total, so that the direction of a short history is not
+    learnt as a rule; thresholds are then the same for both. ``min_signal_share``: the least share of validation rows
+    on which thresholds must act. ``trials``: settings the search may try for each model (0: none).
     """
 
     name: str

@@ -1,0 +1,263 @@
+"""``signals bundle``: list, verify, promote, shadow and roll back model bundles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from models.bundle import Bundle
+    from models.control import ControlMessage, ControlState, Kind
+
+bundle_app = typer.Typer(help="Model bundles: what there is, whether it is whole, and which one scores.")
+
+Kafka = Annotated[str, typer.Option("--kafka", envvar="SIGNALS_KAFKA", help="broker, host:port")]
+At = Annotated[
+    str,
+    typer.Option(help="first bar end scored by it: epoch ms, a date and time (UTC), or +seconds from now"),
+]
+Reason = Annotated[str, typer.Option(help="why, for the record")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.add_typer(bundle_app, name="bundle")
+
+
+@bundle_app.command("list")
+def list_(
+    folder: Annotated[Path | None, typer.Option(help="also the bundles in this folder")] = None,
+    kafka: Annotated[str, typer.Option("--kafka", envvar="SIGNALS_KAFKA", help="show what is in force there")] = "",
+) -> None:
+    """List bundles with their figures; with a broker, which one is in force.
+
+    Example: signals bundle list --kafka 127.0.0.1:9092
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from models.bundle import MANIFEST, BundleError, bundle_names, bundle_path, load_bundle
+
+    places = [bundle_path(name) for name in bundle_names()]
+    if folder is not None:
+        places += sorted(child.parent for child in folder.glob(f"*/{MANIFEST}"))
+    table = Table("bundle", "bars", "trained on", "until", "out of sample", title="Bundles")
+    broken = []
+    for place in places:
+        try:
+            bundle = load_bundle(place)
+        except BundleError as error:
+            broken.append(str(error))
+            continue
+        trained = bundle.manifest.training
+        table.add_row(
+            bundle.id,
+            bundle.manifest.timeframe,
+            ", ".join(trained.symbols) if trained else "",
+            _day(trained.end_ms) if trained else "",
+            figures(bundle),
+        )
+        bundle.close()
+    Console().print(table)
+    for line in broken:
+        typer.secho(f"refused: {line}", fg="red", err=True)
+    if kafka:
+        _show_control(kafka)
+
+
+@bundle_app.command()
+def verify(bundle: Annotated[str, typer.Argument(help="a shipped bundle's name or a folder")]) -> None:
+    """Check a bundle: hashes, library versions, feature order, classes, and that it scores.
+
+    Example: signals bundle verify daily-swing
+    """
+    import numpy as np
+
+    loaded = _load(bundle)
+    scores, _ = loaded.decide(np.zeros((2, len(loaded.features))))
+    for name, why in scores.skipped.items():
+        _stop(f"{loaded.id}: model {name} cannot score: {why}")
+    size = sum(file.stat().st_size for file in _folder(bundle).iterdir() if file.is_file())
+    typer.echo(
+        f"{loaded.id}: whole. {len(loaded.manifest.files)} files, {size:,} bytes, {len(loaded.features)} inputs,"
+    )
+    typer.echo(f"  feature set {loaded.feature_set_hash}, {figures(loaded)}")
+    loaded.close()
+
+
+@bundle_app.command()
+def promote(
+    bundle: Annotated[str, typer.Argument(help="a shipped bundle's name or a folder that every worker can read")],
+    kafka: Kafka,
+    at: At = "+60",
+    reason: Reason = "",
+) -> None:
+    """Announce that a bundle scores from an event-time barrier on. It is verified first; the running one stays if not.
+
+    Example: signals bundle promote ./bundles/new --kafka 127.0.0.1:9092 --at 2026-01-05T21:00:00
+    """
+    _announce("promote", kafka, at, reason, bundle)
+
+
+@bundle_app.command()
+def shadow(
+    kafka: Kafka,
+    bundle: Annotated[str, typer.Argument(help="a shipped bundle's name or a folder; none ends the shadow")] = "",
+    at: At = "+60",
+    reason: Reason = "",
+) -> None:
+    """Let a bundle score beside the one in force, to its own topic, without emitting; no bundle ends it.
+
+    Example: signals bundle shadow ./bundles/new --kafka 127.0.0.1:9092
+    """
+    _announce("shadow" if bundle else "unshadow", kafka, at, reason, bundle)
+
+
+@bundle_app.command()
+def rollback(kafka: Kafka, at: At = "+60", reason: Reason = "") -> None:
+    """Announce that the bundle before the last promotion scores again from a barrier on.
+
+    Example: signals bundle rollback --kafka 127.0.0.1:9092 --at +30 --reason "too many strange rows"
+    """
+    _announce("rollback", kafka, at, reason)
+
+
+def figures(bundle: Bundle) -> str:
+    """A bundle's out-of-sample figures beside their baselines, in one line."""
+    metrics = bundle.manifest.metrics
+    block = metrics.get("out_of_sample") or (metrics.get("walk_forward") or [None])[-1]
+    if not block:
+        return "no figures"
+    forecast, signals = block["ensemble"], block["signals"]
+    return (
+        f"log loss {forecast['log_loss']:.4f} (base rates {forecast['log_loss_base_rates']:.4f}), "
+        f"reward over every bar {signals['reward_over_every_bar'] or 0:+.3f} R (t {signals['t_value']:.1f})"
+    )
+
+
+def barrier_ms(text: str, now_ms: int) -> int:
+    """Epoch milliseconds of a barrier written as ``+seconds``, epoch milliseconds or a UTC date and time.
+
+    >>> barrier_ms("+60", 1_000), barrier_ms("1700000000000", 0), barrier_ms("1970-01-02", 0)
+    (61000, 1700000000000, 86400000)
+    """
+    from datetime import UTC, datetime
+
+    if text.startswith("+"):
+        return now_ms + int(float(text[1:]) * 1000)
+    if text.isdigit() and len(text) > 8:
+        return int(text)
+    moment = datetime.fromisoformat(text)
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _announce(kind: Kind, kafka: str, at: str, reason: str, bundle: str = "") -> None:
+    import time
+
+    from connectors.control_topic import announce
+    from models.control import ControlMessage
+
+    now_ms = time.time_ns() // 1_000_000
+    try:
+        effective_ms = barrier_ms(at, now_ms)
+    except ValueError:
+        _stop(f"--at {at!r} is no time: write +60, 1700000000000 or 2026-01-05T21:00:00")
+    loaded = _load(bundle) if bundle else None
+    message = ControlMessage(
+        kind=kind,
+        effective_ms=effective_ms,
+        bundle=_reachable(bundle),
+        bundle_id=loaded.id if loaded else "",
+        feature_set_hash=loaded.feature_set_hash if loaded else "",
+        timeframe=loaded.manifest.timeframe if loaded else "",
+        issued_ms=now_ms,
+        reason=reason,
+    )
+    if loaded:
+        loaded.close()
+    try:
+        stored = announce(kafka, message)
+    except ConnectionError as error:
+        _stop(str(error))
+    typer.echo(
+        f"{kind} {message.bundle_id} announced as number {stored.sequence}: bars that end at or after "
+        f"{_time(effective_ms)} ({effective_ms})"
+    )
+
+
+def _reachable(bundle: str) -> str:
+    """A shipped name as it is, a folder as an absolute path: workers have another working directory."""
+    from models.bundle import bundle_names
+
+    return bundle if not bundle or bundle in bundle_names() else str(Path(bundle).resolve())
+
+
+def _show_control(kafka: str) -> None:
+    from connectors.control_topic import history
+
+    try:
+        messages = history(kafka)
+    except ConnectionError as error:
+        _stop(str(error))
+    for message in messages:
+        typer.echo(_line(message))
+    state = state_after(messages)
+    typer.echo(f"now in force: {_now(state)}")
+
+
+def state_after(messages: list[ControlMessage]) -> ControlState:
+    """What those changes come to; "the job's own" stands for the bundle each job was started with."""
+    from models.control import ControlState, apply
+
+    state = ControlState(initial="the job's own")
+    for message in messages:
+        state = apply(state, message)
+    return state
+
+
+def _now(state: ControlState) -> str:
+    import time
+
+    from models.control import bundle_in_force, shadow_in_force
+
+    now_ms = time.time_ns() // 1_000_000
+    shadowed = shadow_in_force(state, now_ms)
+    return bundle_in_force(state, now_ms) + (f", with {shadowed} in shadow" if shadowed else "")
+
+
+def _line(message: ControlMessage) -> str:
+    named = message.bundle_id or message.bundle
+    why = f" ({message.reason})" if message.reason else ""
+    return f"{message.sequence:>4}  from {_time(message.effective_ms)}  {message.kind} {named}{why}"
+
+
+def _folder(bundle: str) -> Path:
+    from models.bundle import bundle_path
+
+    return Path(bundle) if Path(bundle).is_dir() else bundle_path(bundle)
+
+
+def _load(bundle: str) -> Bundle:
+    from models.bundle import BundleError, load_bundle
+
+    try:
+        return load_bundle(_folder(bundle))
+    except BundleError as error:
+        _stop(f"refused: {error}")
+
+
+def _stop(text: str) -> NoReturn:
+    typer.secho(text, fg="red", err=True)
+    raise typer.Exit(2)
+
+
+def _day(at_ms: int) -> str:
+    return _time(at_ms)[:10]
+
+
+def _time(at_ms: int) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
