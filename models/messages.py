@@ -122,9 +122,13 @@ class News(Message, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class OptionSummary(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """An option chain reduced to what the features need; volumes in contracts, IV annualised (0.3 = 30 %)."""
+    """An option chain reduced to what the features need; volumes in contracts, IV annualised (0.3 = 30 %).
+
+    ``timestamp_ms`` is the newest event in the chain, ``updated_ms`` when the vendor last updated it, where it says so.
+    """
 
     timestamp_ms: int
+    updated_ms: int | None = None
     call_volume: float | None = None
     put_volume: float | None = None
     call_open_interest: float | None = None
