@@ -13,7 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from pydantic import Field, SecretStr
 
+from connectors.rest.base import History
 from connectors.venues.base import (
     PRICE_MAX,
     SIZE_MAX,
@@ -21,12 +23,16 @@ from connectors.venues.base import (
     Control,
     Parsed,
     Reject,
+    Stream,
+    VenueSettings,
     check_bar,
     check_price,
     check_size,
     fail,
     reject,
+    reveal,
     rfc3339_ms,
+    secret_from,
 )
 from models.messages import TIMEFRAME_MS, Bar, Message, News, Quote, Status, Trade
 
@@ -261,8 +267,10 @@ class Adapter:
         body = {CHANNELS[name]: symbols for name, symbols in channels.items() if name in CHANNELS and symbols}
         return [msgspec.json.encode({"action": "subscribe", **body}).decode()]
 
-    def action(self, error: Control) -> Action:
-        """See :data:`POLICY`."""
+    def action(self, error: Control, streaming: bool = False) -> Action:
+        """See :data:`POLICY`; 410 (a subscription this feed lacks) is fatal only at the start."""
+        if streaming and error.code == "410":
+            return Action.LOG
         return POLICY.get(error.code, Action.LOG)
 
     def parse(self, frame: bytes, now_ms: int | None) -> Parsed:
@@ -473,3 +481,44 @@ def _explain(error: Exception, payload: bytes) -> Reject:
     if "Invalid value" in str(error) and ".T`" in str(error):
         return Reject(reason=f"{error}: T must be one of t q b u d c x l s i n", payload=payload, field="T")
     return reject(error, payload)
+
+
+class Settings(VenueSettings):
+    """Alpaca: one connection to a stock feed and, with ``news``, one to the news feed."""
+
+    host: str = "wss://stream.data.alpaca.markets"
+    rest: str = "https://data.alpaca.markets"
+    feed: str = "v2/iex"
+    news_feed: str = "v1beta1/news"
+    key: SecretStr | None = Field(default_factory=secret_from("ALPACA_API_KEY", "APCA_API_KEY_ID"))
+    secret: SecretStr | None = Field(default_factory=secret_from("ALPACA_SECRET_KEY", "APCA_API_SECRET_KEY"))
+    symbols: list[str] = ["AAPL", "TSLA", "NVDA", "SPY", "QQQ"]
+    channels: list[str] = ["trades", "quotes", "bars", "updated_bars", "statuses"]
+    news: list[str] = Field(default_factory=list, description="symbols for the news feed; * for all")
+    stale_s: dict[str, float] = {"trades": 60, "quotes": 60, "bars": 150}
+    round_lot: int = Field(ROUND_LOT, ge=1)
+
+    def missing(self) -> list[str]:
+        """Key and secret."""
+        wanted = {"key": "ALPACA_API_KEY", "secret": "ALPACA_SECRET_KEY"}
+        return [
+            f"alpaca.{name} is missing: set {variable}, or {name} under [alpaca] in the settings file"
+            for name, variable in wanted.items()
+            if not getattr(self, name)
+        ]
+
+    def streams(self) -> list[Stream]:
+        """Stocks, and news if asked for."""
+        keys: dict[str, Any] = {"host": self.host, "key": reveal(self.key), "secret": reveal(self.secret)}
+        stocks = Adapter(feed=self.feed, round_lot=self.round_lot, **keys)
+        found = [Stream("alpaca", stocks, dict.fromkeys(self.channels, self.symbols))]
+        if self.news:
+            found.append(Stream("alpaca-news", Adapter(feed=self.news_feed, **keys), {"news": self.news}))
+        return found
+
+    def history(self) -> History:
+        """``data.alpaca.markets``."""
+        from connectors.rest.alpaca import AlpacaHistory
+
+        feed = self.feed.rpartition("/")[2]
+        return AlpacaHistory(self.rest, reveal(self.key), reveal(self.secret), "sip" if "sip" in feed else "iex")

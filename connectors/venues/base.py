@@ -7,12 +7,17 @@ reason, and goes whole to the dead-letter topic.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Protocol
 
 import msgspec
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from connectors.rest.base import History
 from models.messages import Message
 
 #: Times outside 2000..2100 are a wrong unit (seconds, micro- or nanoseconds), never data.
@@ -95,8 +100,77 @@ class Venue(Protocol):
     def parse_many(self, frames: list[bytes], now_ms: int | None) -> Parsed:
         """The same for several frames at once: one decoder call for all."""
 
-    def action(self, error: Control) -> Action:
-        """The policy for an error."""
+    def action(self, error: Control, streaming: bool = False) -> Action:
+        """The policy for an error, during the handshake or once ``streaming``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One connection to hold: its adapter, and the symbols of each channel."""
+
+    name: str
+    adapter: Venue
+    channels: dict[str, list[str]]
+
+
+class VenueSettings(BaseModel):
+    """What every venue has; a venue adds its host, keys, symbols and channels. Times in seconds.
+
+    ``stale_s`` is the longest sound silence by channel while the market is open.
+    """
+
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+    symbols: list[str] = Field(default_factory=list)
+    channels: list[str] = Field(default_factory=list)
+    options: list[str] = Field(default_factory=list, description="underlyings whose option chains are polled")
+    options_every_s: float = Field(300, gt=0)
+    news_every_s: float = Field(60, gt=0)
+    calendar: str = "XNYS"
+    connect_timeout_s: float = Field(10, gt=0)
+    handshake_timeout_s: float = Field(3, gt=0)
+    ping_interval_s: float = Field(10, gt=0)
+    ping_timeout_s: float = Field(5, gt=0)
+    backoff_min_s: float = Field(0.15, gt=0)
+    backoff_max_s: float = Field(30, gt=0)
+    cool_down_s: float = Field(60, ge=0)
+    wait_s: float = Field(0.5, gt=0, description="pause before a try on the same socket, times the try, at most 10 x")
+    wait_tries: int = Field(15, ge=1)
+    lifetime_s: float = Field(0, ge=0, description="replace the connection after this long; 0: never")
+    overlap_s: float = Field(10, ge=0, description="longest time two connections overlap while one replaces the other")
+    stale_s: dict[str, float] = Field(default_factory=dict)
+    reorder_ms: int = Field(2_000, ge=0, description="patience for late ids before a gap is declared")
+    margin_ms: int = Field(5_000, ge=0, description="how far around an outage history is asked for")
+    frame_bytes_max: int = Field(16 * 2**20, gt=0)
+    queue_frames_max: int = Field(100_000, gt=0)
+    publish_forming: bool = Field(False, description="publish bars that are not final too")
+    backfill: bool = True
+
+    def missing(self) -> list[str]:
+        """What must still be set, each with how; empty when ready."""
+        return []
+
+    def streams(self) -> list[Stream]:
+        """The connections to hold."""
+        raise NotImplementedError
+
+    def history(self) -> History:
+        """The venue's REST history."""
+        raise NotImplementedError
+
+
+def secret_from(*names: str) -> Callable[[], SecretStr | None]:
+    """A default that reads a key from the first of these environment variables that is set."""
+
+    def read() -> SecretStr | None:
+        return next((SecretStr(os.environ[name]) for name in names if os.environ.get(name)), None)
+
+    return read
+
+
+def reveal(secret: SecretStr | None) -> str:
+    """The text of a secret, empty if it is not set."""
+    return secret.get_secret_value() if secret else ""
 
 
 def fail(field: str, value: Any, want: str) -> ValueError:

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from pydantic import Field
 
+from connectors.rest.base import History
 from connectors.venues.base import (
     PRICE_MAX,
     SIZE_MAX,
@@ -22,6 +24,8 @@ from connectors.venues.base import (
     Control,
     Parsed,
     Reject,
+    Stream,
+    VenueSettings,
     check_bar,
     check_price,
     check_size,
@@ -194,7 +198,7 @@ class Adapter:
             for number, at in enumerate(range(0, len(streams), STREAMS_PER_FRAME), start=1)
         ]
 
-    def action(self, error: Control) -> Action:
+    def action(self, error: Control, streaming: bool = False) -> Action:
         """See :data:`POLICY`."""
         return POLICY.get(error.code, Action.LOG)
 
@@ -353,3 +357,38 @@ def _explain(error: Exception, payload: bytes) -> Reject:
             field="e",
         )
     return reject(error, payload)
+
+
+class Settings(VenueSettings):
+    """Binance: as many connections as the streams need. A connection is replaced before its 24 hours are over."""
+
+    host: str = "wss://stream.binance.com:9443"
+    rest: str = "https://api.binance.com"
+    source: str = "binance"
+    symbols: list[str] = ["BTCUSDT", "ETHUSDT", "ADAUSDT"]
+    channels: list[str] = ["trades", "ticker", "bars"]
+    calendar: str = "24/7"
+    time_unit: str = Field("ms", pattern="^(ms|us)$")
+    ping_interval_s: float = Field(20, gt=0)
+    ping_timeout_s: float = Field(20, gt=0)
+    lifetime_s: float = Field(23.5 * 3600, ge=0)
+    stale_s: dict[str, float] = {"trades": 300, "ticker": 30}
+
+    def streams(self) -> list[Stream]:
+        """The symbols split so that no connection holds more than :data:`STREAMS_MAX` streams."""
+        each = max(1, STREAMS_MAX // max(1, len(self.channels)))
+        return [
+            Stream(
+                self.source if number == 0 else f"{self.source}-{number}",
+                Adapter(host=self.host, source=self.source, time_unit=self.time_unit),
+                dict.fromkeys(self.channels, self.symbols[at : at + each]),
+            )
+            for number, at in enumerate(range(0, len(self.symbols), each))
+        ]
+
+    def history(self) -> History:
+        """``api.binance.com``."""
+        from connectors.rest.binance import BinanceHistory
+
+        aggregates = "agg_trades" in self.channels and "trades" not in self.channels
+        return BinanceHistory(self.rest, self.source, aggregates)

@@ -12,3 +12,11 @@ class Adapter(binance.Adapter):
         self, host: str = "wss://stream.binance.us:9443", source: str = "binance_us", time_unit: str = "ms"
     ) -> None:
         super().__init__(host=host, source=source, time_unit=time_unit)
+
+
+class Settings(binance.Settings):
+    """Binance.US, as Binance."""
+
+    host: str = "wss://stream.binance.us:9443"
+    rest: str = "https://api.binance.us"
+    source: str = "binance_us"

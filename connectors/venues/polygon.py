@@ -13,7 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from pydantic import Field, SecretStr
 
+from connectors.rest.base import History
 from connectors.venues.base import (
     PRICE_MAX,
     SIZE_MAX,
@@ -23,11 +25,15 @@ from connectors.venues.base import (
     Control,
     Parsed,
     Reject,
+    Stream,
+    VenueSettings,
     check_bar,
     check_price,
     check_size,
     fail,
     reject,
+    reveal,
+    secret_from,
     time_ms,
 )
 from models.messages import TIMEFRAME_MS, Bar, Message, Quote, Status, Trade
@@ -188,7 +194,7 @@ class Adapter:
         ]
         return [msgspec.json.encode({"action": "subscribe", "params": ",".join(params)}).decode()]
 
-    def action(self, error: Control) -> Action:
+    def action(self, error: Control, streaming: bool = False) -> Action:
         """See :data:`POLICY`; a refusal for lack of entitlement comes as ``error`` with a text."""
         if error.code == "error" and "not authorized" in error.text.lower():
             return Action.FATAL
@@ -366,3 +372,32 @@ def _explain(error: Exception, payload: bytes) -> Reject:
     if "Invalid value" in str(error) and ".ev`" in str(error):
         return Reject(reason=f"{error}: ev must be one of T Q AM A LULD NOI XT", payload=payload, field="ev")
     return reject(error, payload)
+
+
+class Settings(VenueSettings):
+    """Polygon (Massive): one connection for stocks."""
+
+    host: str = "wss://socket.massive.com"
+    rest: str = "https://api.massive.com"
+    path: str = "stocks"
+    key: SecretStr | None = Field(default_factory=secret_from("POLYGON_API_KEY", "MASSIVE_API_KEY"))
+    symbols: list[str] = ["*"]
+    channels: list[str] = ["trades", "quotes", "bars"]
+    news: list[str] = Field(default_factory=list, description="symbols whose news is polled; * for all")
+    stale_s: dict[str, float] = {"trades": 30, "quotes": 30, "bars": 150}
+
+    def missing(self) -> list[str]:
+        """The key."""
+        remedy = "set POLYGON_API_KEY, or key under [polygon] in the settings file"
+        return [] if self.key else [f"polygon.key is missing: {remedy}"]
+
+    def streams(self) -> list[Stream]:
+        """One: a second connection to an asset class is refused."""
+        adapter = Adapter(host=self.host, path=self.path, key=reveal(self.key))
+        return [Stream("polygon", adapter, dict.fromkeys(self.channels, self.symbols))]
+
+    def history(self) -> History:
+        """``api.massive.com``."""
+        from connectors.rest.polygon import PolygonHistory
+
+        return PolygonHistory(self.rest, reveal(self.key))

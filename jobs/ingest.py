@@ -1,0 +1,296 @@
+"""Ingestion: every source at once in one asyncio process, into Kafka. No Flink.
+
+    venue sockets ──> Connection ──> Intake (parse, dedupe, score, gaps) ──> Publisher ──> market-data-*
+    Kafka feeds ───────────────────> Intake                                               status, dead-letter
+    REST history <── gaps, polls (options, news) ── fill ──> Intake
+
+A stream is held by a supervisor: it reconnects with backoff (reset only by data), lets two connections overlap when one
+is about to be cut and the venue allows it, and stops for good only when the venue refuses the key or plan. One stream's
+end never ends another's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from connectors import ingest_metrics as metrics
+from connectors.backoff import Backoff
+from connectors.calendars import calendar
+from connectors.connection import Connection, Ending, FatalError, now_ms
+from connectors.gaps import Gap
+from connectors.intake import Intake, Sink
+from connectors.kafka_feed import KafkaFeed
+from connectors.publisher import Publisher, dead_letter
+from connectors.rest.base import History
+from connectors.rest.http import RefusedError, UnavailableError
+from connectors.sentiment import scorer
+from connectors.settings import Base
+from connectors.venues.base import Stream, VenueSettings
+from models.messages import Message, News, OptionSummary
+
+log = logging.getLogger("ingest")
+_TICK_S = 0.1
+#: Attempts to fill a gap while the venue's history does not answer.
+_FILL_TRIES = 5
+
+
+@dataclass
+class Held:
+    """A stream and what belongs to it."""
+
+    stream: Stream
+    settings: VenueSettings
+    intake: Intake
+    history: History
+    gaps: asyncio.Queue[Gap]
+    fatal: str = ""
+
+
+async def hold(held: Held, stop: asyncio.Event, rng: random.Random | None = None) -> None:
+    """Keep one stream connected until ``stop``, or until the venue refuses for good."""
+    limits, intake = held.settings, held.intake
+    backoff = Backoff(limits.backoff_min_s, limits.backoff_max_s, rng)
+    connection, task = _open(held)
+    while True:
+        expiring = asyncio.create_task(connection.expiring.wait())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({task, expiring, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        expiring.cancel()
+        stopping.cancel()
+        if stop.is_set():
+            connection.stop()
+            await asyncio.gather(task, return_exceptions=True)
+            return
+        if not task.done():  # it will be cut: let a successor come up beside it, where the venue allows two
+            metrics.RECONNECTS.labels(intake.source, "replaced").inc()
+            if held.stream.adapter.overlaps:
+                connection, task = await _succeed(held, connection, task)
+                continue
+            connection.stop()
+        try:
+            ending = await task
+        except FatalError as error:
+            held.fatal = str(error)
+            log.error("%s", error)
+            intake.tell("refused", now_ms(), str(error))
+            return
+        if connection.live.is_set():
+            backoff.reset()
+        intake.lost(now_ms())
+        pause = _pause_s(ending, limits, backoff)
+        log.warning("%s: %s; again in %.2f s", held.stream.name, ending.reason, pause)
+        intake.tell("disconnected", now_ms(), ending.reason, again_in_s=round(pause, 3))
+        metrics.RECONNECTS.labels(intake.source, "cool_down" if ending.cool_down else "lost").inc()
+        try:
+            async with asyncio.timeout(pause):
+                await stop.wait()
+            return
+        except TimeoutError:
+            connection, task = _open(held, connection.channels)
+
+
+def _open(held: Held, channels: dict[str, list[str]] | None = None) -> tuple[Connection, asyncio.Task[Ending]]:
+    stream = held.stream
+    if channels is not None:  # what a symbol limit left is what is asked for again
+        stream = Stream(stream.name, stream.adapter, channels)
+    connection = Connection(stream, held.settings, held.intake, _TICK_S)
+    return connection, asyncio.create_task(connection.run())
+
+
+async def _succeed(
+    held: Held, old: Connection, old_task: asyncio.Task[Ending]
+) -> tuple[Connection, asyncio.Task[Ending]]:
+    """Open a successor, wait until it has data, then end the old connection."""
+    new, new_task = _open(held, old.channels)
+    live = asyncio.create_task(new.live.wait())
+    await asyncio.wait({live, new_task}, timeout=held.settings.overlap_s, return_when=asyncio.FIRST_COMPLETED)
+    live.cancel()
+    old.stop()
+    await asyncio.gather(old_task, return_exceptions=True)
+    return new, new_task
+
+
+def _pause_s(ending: Ending, limits: VenueSettings, backoff: Backoff) -> float:
+    pause = backoff.next_s()
+    return max(pause, ending.after_s, limits.cool_down_s) if ending.cool_down else pause
+
+
+async def watch_gaps(held: Held, stop: asyncio.Event) -> None:
+    """Declare gaps as they ripen and hand them to the filler."""
+    while not stop.is_set():
+        for gap in held.intake.gaps(now_ms()):
+            if held.settings.backfill:
+                held.gaps.put_nowait(gap)
+        await asyncio.sleep(_TICK_S)
+
+
+async def fill_gaps(held: Held) -> None:
+    """Fill one gap after the other from the venue's history."""
+    while True:
+        gap = await held.gaps.get()
+        await _fill(held, gap)
+        held.gaps.task_done()
+
+
+async def _fill(held: Held, gap: Gap) -> None:
+    backoff = Backoff(0.2, 30)
+    for attempt in range(_FILL_TRIES):
+        try:
+            messages = await _fetch(held.history, gap)
+        except (NotImplementedError, RefusedError, ValueError) as error:
+            log.warning("%s: gap in %s of %s cannot be filled: %s", held.stream.name, gap.channel, gap.symbol, error)
+            held.intake.give_up(gap, str(error), now_ms())
+            return
+        except UnavailableError as error:
+            if attempt == _FILL_TRIES - 1:
+                held.intake.give_up(gap, str(error), now_ms())
+            else:
+                await asyncio.sleep(backoff.next_s())
+            continue
+        held.intake.fill(gap, messages, now_ms())
+        return
+
+
+async def _fetch(history: History, gap: Gap) -> list[Message]:
+    if gap.kind == "ids":
+        return list(await history.trades_by_id(gap.symbol, gap.first, gap.last))
+    if gap.channel == "news":
+        return list(await history.news(["*"], gap.first, gap.last))
+    if gap.channel == "bars":
+        return list(await history.bars(gap.symbol, "1m", gap.first, gap.last))
+    return list(await history.trades(gap.symbol, gap.first, gap.last))
+
+
+async def poll(every_s: float, ask: Callable[[], Awaitable[None]], what: str, stop: asyncio.Event) -> None:
+    """Ask again and again; a failure is logged and never ends the poll, a refusal does."""
+    while not stop.is_set():
+        try:
+            await ask()
+        except UnavailableError as error:
+            log.warning("%s: %s", what, error)
+        except (RefusedError, NotImplementedError, ValueError) as error:
+            log.error("%s: stopped: %s", what, error)
+            return
+        try:
+            async with asyncio.timeout(every_s):
+                await stop.wait()
+        except TimeoutError:
+            continue
+
+
+def polls(held: Held, stop: asyncio.Event) -> list[Awaitable[None]]:
+    """The polls a venue's settings ask for: option chains, and news where no socket brings it."""
+    settings, intake, history = held.settings, held.intake, held.history
+
+    async def chain(underlying: str) -> None:
+        summary: OptionSummary = await history.options(underlying, now_ms())
+        intake.accept([summary], now_ms())
+
+    async def news(symbols: list[str], since: dict[str, int]) -> None:
+        until = now_ms()
+        found: list[News] = await history.news(symbols, since["ms"], until)
+        intake.accept(list(found), now_ms())
+        since["ms"] = until - 3_600_000  # edits and late stories; repeats are dropped by id
+
+    wanted: list[Awaitable[None]] = [
+        poll(settings.options_every_s, lambda symbol=underlying: chain(symbol), f"options of {underlying}", stop)  # type: ignore[misc]
+        for underlying in settings.options
+    ]
+    symbols = getattr(settings, "news", [])
+    if symbols and not hasattr(settings, "news_feed"):
+        since = {"ms": now_ms() - 24 * 3_600_000}
+        wanted.append(poll(settings.news_every_s, lambda: news(symbols, since), f"{intake.source} news", stop))
+    return wanted
+
+
+async def follow_feed(feed: KafkaFeed, bootstrap: str, sink: Sink, stop: asyncio.Event) -> None:
+    """Read a Kafka topic through its mapping. Offsets are committed after what they became is on the broker."""
+    from confluent_kafka import Consumer
+
+    consumer = Consumer(
+        {
+            "bootstrap.servers": feed.bootstrap or bootstrap,
+            "group.id": f"signals-feed-{feed.source}",
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+        }
+    )
+    consumer.subscribe([feed.topic])
+    try:
+        while not stop.is_set():
+            records = await asyncio.to_thread(consumer.consume, 1000, 0.2)
+            for record in records:
+                if record.error():
+                    log.warning("feed %s: %s", feed.source, record.error())
+                    continue
+                parsed = feed.parse(record.value() or b"", now_ms())
+                for message in parsed.messages:
+                    sink.publish(message)
+                    metrics.MESSAGES.labels(f"feed:{feed.source}", feed.topic).inc()
+                for refused in parsed.rejects:
+                    letter = dead_letter(refused.payload, refused.reason, feed.topic, refused.field)
+                    sink.dead(letter, now_ms())
+                    metrics.REJECTED.labels(f"feed:{feed.source}", refused.field or "frame").inc()
+            if records:
+                await asyncio.to_thread(sink.flush)  # type: ignore[attr-defined]
+                await asyncio.to_thread(consumer.commit, asynchronous=False)
+    finally:
+        consumer.close()
+
+
+async def _flush_often(sink: Any, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        sink.poll()
+        await asyncio.sleep(_TICK_S)
+
+
+def streams(settings: Base, sink: Sink) -> list[Held]:
+    """Every stream of the chosen venues, with its intake and history."""
+    found = []
+    for name in settings.venues:
+        venue = settings.venue(name)
+        history = venue.history()
+        for stream in venue.streams():
+            intake = Intake(
+                stream, venue, sink, calendar(venue.calendar), now_ms(), scorer(settings.sentiment), settings.bars.use
+            )
+            found.append(Held(stream, venue, intake, history, asyncio.Queue()))
+    return found
+
+
+async def run(settings: Base, stop: asyncio.Event, sink: Publisher | None = None) -> list[str]:
+    """Ingest until ``stop``; returns the refusals met. Raises SettingsError if something is missing."""
+    settings.require()
+    sink = sink or Publisher(settings.kafka)
+    holds = streams(settings, sink)
+    feeds = [KafkaFeed(path) for path in settings.feeds]
+    work = [asyncio.create_task(hold(held, stop)) for held in holds]
+    beside = [asyncio.create_task(watch_gaps(held, stop)) for held in holds]
+    beside += [asyncio.create_task(fill_gaps(held)) for held in holds]
+    seen: set[str] = set()
+    for held in holds:  # one set of polls a venue, not a stream
+        if held.intake.source not in seen:
+            seen.add(held.intake.source)
+            beside += [asyncio.ensure_future(ask) for ask in polls(held, stop)]
+    work += [asyncio.create_task(follow_feed(feed, settings.kafka, sink, stop)) for feed in feeds]
+    beside.append(asyncio.create_task(_flush_often(sink, stop)))
+    guard, done = asyncio.gather(*beside), asyncio.gather(*work)
+    try:
+        await asyncio.wait({guard, done}, return_when=asyncio.FIRST_COMPLETED)
+        if guard.done():
+            guard.result()
+        await done
+    finally:
+        stop.set()
+        for task in [*work, *beside]:
+            task.cancel()
+        await asyncio.gather(*work, *beside, guard, done, return_exceptions=True)
+        for history in {id(held.history): held.history for held in holds}.values():
+            await history.close()
+        sink.flush()
+    return [held.fatal for held in holds if held.fatal]

@@ -1,0 +1,102 @@
+"""Real data to replay, as messages: daily prices shipped with ``bokeh_sampledata``, minutes and trades from files."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import itertools
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+from models.messages import Bar, Trade
+
+#: 2016-04-18 14:00 UTC, inside a session of the New York Stock Exchange.
+START_MS = 1_460_988_000_000
+
+
+@cache
+def daily() -> dict[str, list[tuple[float, float, float, float, float]]]:
+    """Real daily open, high, low, close, volume by symbol (2000 to 2013)."""
+    from bokeh_sampledata import stocks
+
+    return {
+        name: [
+            (float(o), float(h), float(low), float(c), float(v))
+            for o, h, low, c, v in zip(d["open"], d["high"], d["low"], d["close"], d["volume"], strict=True)
+        ]
+        for name in ("AAPL", "GOOG", "IBM", "MSFT")
+        for d in [getattr(stocks, name)]
+    }
+
+
+def trades(symbol: str, real: str = "AAPL", first_id: int = 1, step_ms: int = 50) -> Iterator[Trade]:
+    """Real prices (the open, high, low, close of each day in turn) as trades with contiguous ids, for ever."""
+    rows = itertools.cycle(daily()[real])
+    number = itertools.count(first_id)
+    for row in rows:
+        for price in row[:4]:
+            at = next(number)
+            yield Trade(
+                symbol=symbol,
+                timestamp_ms=START_MS + (at - first_id) * step_ms,
+                price=price,
+                size=float(1 + at % 400),
+                trade_id=str(at),
+            )
+
+
+def minutes(symbol: str, real: str = "AAPL") -> Iterator[Bar]:
+    """Real daily rows as minute bars, one after the other."""
+    for at, (open_, high, low, close, volume) in enumerate(daily()[real]):
+        start = START_MS + at * 60_000
+        yield Bar(
+            symbol=symbol,
+            timeframe="1m",
+            start_ms=start,
+            end_ms=start + 60_000,
+            open=open_,
+            high=high,
+            low=low,
+            close=close,
+            volume=volume,
+            trade_count=9,
+            vwap=(high + low + close) / 3,
+        )
+
+
+def minute_file(path: Path, symbol: str) -> Iterator[Bar]:
+    """Minute bars of a TSV (gzip or not): date (epoch ms of the start), open, high, low, close, volume."""
+    with gzip.open(path, "rt") if path.suffix == ".gz" else open(path) as lines:
+        for row in csv.DictReader(lines, delimiter="\t"):
+            start = int(row["date"])
+            yield Bar(
+                symbol=symbol,
+                timeframe="1m",
+                start_ms=start,
+                end_ms=start + 60_000,
+                open=float(row["open"]),
+                high=float(row["high"]),
+                low=float(row["low"]),
+                close=float(row["close"]),
+                volume=float(row["volume"]),
+            )
+
+
+def trade_file(path: Path, symbol: str, first: int = 0, count: int | None = None) -> Iterator[Trade]:
+    """Trades of a CSV ``DateTime,Price,Volume`` (UTC), numbered from 1 in file order."""
+    with open(path, newline="") as lines:
+        rows = csv.reader(lines)
+        next(rows)
+        for number, (stamp, price, volume) in enumerate(
+            itertools.islice(rows, first, None if count is None else first + count), start=first + 1
+        ):
+            at = datetime.fromisoformat(stamp).replace(tzinfo=UTC)
+            yield Trade(
+                symbol=symbol,
+                timestamp_ms=round(at.timestamp() * 1000),
+                price=float(price),
+                size=float(volume),
+                trade_id=str(number),
+            )
