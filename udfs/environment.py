@@ -11,8 +11,8 @@ from pyflink.common import Configuration
 from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.table import StreamTableEnvironment
 
-from connectors.job_settings import JobSettings
 from connectors.runtime import ROOT, find_jars, flink_configuration
+from connectors.stream_settings import StreamSettings
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Environment:
     local: bool
 
 
-def stream_environment(settings: JobSettings) -> Environment:
+def stream_environment(settings: StreamSettings, name: str = "signals") -> Environment:
     """The environment for these settings.
 
     Submitted by ``flink run``, the cluster's configuration rules and holds the connector in its ``lib/``: setting
@@ -53,7 +53,7 @@ def stream_environment(settings: JobSettings) -> Environment:
         if settings.restore:
             configuration.set_string("execution.state-recovery.path", settings.restore)
     configuration.set_string("python.execution-mode", settings.execution_mode)
-    configuration.set_string("pipeline.name", "signals")
+    configuration.set_string("pipeline.name", name)
     env = StreamExecutionEnvironment.get_execution_environment(configuration)
     env.set_parallelism(settings.parallelism)
     table = StreamTableEnvironment.create(env)

@@ -1,0 +1,95 @@
+"""Settings every Flink job has: command line, then environment (``SIGNALS_KAFKA``), then defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self, TypeVar
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+
+
+class StreamSettings(BaseSettings):
+    """Where a job reads and writes, how it cuts frames, and where it runs."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SIGNALS_",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        extra="forbid",
+    )
+
+    kafka: str = Field("127.0.0.1:9092", description="Kafka bootstrap address, host:port[,host:port]")
+    redis: str = Field("", description="Redis URL, redis://host:port/db; empty writes to Kafka only")
+    bars_topic: str = Field("market-data-bars", description="topic of bars, key = symbol")
+    replay: bool = Field(False, description="read to the end of the topic and stop; the Kafka offset is the clock")
+    start: Literal["earliest-offset", "latest-offset", "group-offsets"] = Field(
+        "earliest-offset", description="where to begin in the topic"
+    )
+    from_ms: int | None = Field(None, description="begin at this Kafka timestamp (epoch ms) instead")
+    to_ms: int | None = Field(None, description="replay: stop before this Kafka timestamp (epoch ms)")
+    group_id: str = Field("signals", description="Kafka consumer group; also the transactional-id prefix")
+    groups: int = Field(8, ge=1, le=4096, description="symbol groups; fixed for the life of the state")
+    frame_ms: int = Field(20, ge=1, le=10_000, description="live: length of a frame in ms")
+    frame_offsets: int = Field(4000, ge=1, description="replay: length of a frame in offsets a partition")
+    parallelism: int = Field(1, ge=1, le=128, description="parallel instances of each operator")
+    execution_mode: Literal["thread", "process"] = Field(
+        "thread", description="where Python runs: in the JVM or beside"
+    )
+    exactly_once: bool = Field(False, description="Kafka transactions: output appears at each checkpoint, once")
+    checkpoints: Path | None = Field(None, description="local runs: folder (or URI) for checkpoints")
+    restore: str = Field("", description="local runs: savepoint or checkpoint to start from")
+    out_prefix: str = Field("", description="put before the name of each output topic (to compare runs)")
+
+    @field_validator("kafka")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        for part in value.split(","):
+            host, _, port = part.rpartition(":")
+            if not host or not port.isdigit():
+                raise ValueError(f"{value!r} is not host:port[,host:port]; e.g. 127.0.0.1:9092")
+        return value
+
+    @field_validator("redis")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if value and not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError(f"{value!r} is not a Redis URL; e.g. redis://127.0.0.1:6379/0")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.to_ms is not None and not self.replay:
+            raise ValueError("to_ms needs replay: a live job has no end")
+        if self.parallelism > self.groups:
+            raise ValueError(f"parallelism {self.parallelism} exceeds groups {self.groups}: the rest would idle")
+        return self
+
+    @property
+    def frame_length(self) -> int:
+        """Length of a frame on its clock: milliseconds live, offsets in replay."""
+        return self.frame_offsets if self.replay else self.frame_ms
+
+    def topic(self, name: str) -> str:
+        """An output topic's name."""
+        return f"{self.out_prefix}{name}"
+
+
+S = TypeVar("S", bound=StreamSettings)
+
+
+def parse(kind: type[S], arguments: list[str]) -> S:
+    """The settings from a command line; prints usage and exits with 2 on an error, naming option, value and remedy."""
+    import sys
+
+    from pydantic import ValidationError
+
+    try:
+        return CliApp.run(kind, cli_args=arguments)
+    except ValidationError as error:
+        for problem in error.errors():
+            name = ".".join(map(str, problem["loc"])).replace("_", "-")
+            message = problem["msg"].removeprefix("Value error, ")
+            print(f"setting --{name}: {message}" if name else f"settings: {message}", file=sys.stderr)
+        print("see --help for every option", file=sys.stderr)
+        raise SystemExit(2) from None
