@@ -11,6 +11,9 @@ The folder ``udfs/features`` is the registry: every module in it is a family. A 
   ``s`` its scalars; ``r`` its rings; ``out`` and ``q`` its slices of the outputs and of the quality mask; ``c`` its
   constants.
 
+A family with side inputs names their kind (``EVENTS = "news"``) and has ``receive(x, r, event, c)``, which stores one;
+a family whose rings hold prices in another form than float64 cells has ``rescale(r, ratio, c)`` for splits.
+
 A step leaves NaN where a value is undefined. Values before an output's ``first`` bar are masked by the kernel, and so
 is what rests on a gap. Scalars are restored when a bar is revised; rings are not, so a ring's slot that bar ``n``
 writes must hold nothing that bar ``n`` or a later one reads (a lag of 5 needs 6 slots).
@@ -25,41 +28,73 @@ import json
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
+
+from models.expiry import calendar_name
 
 #: Columns of the bars matrix. ``calendar`` is a code of :data:`CALENDARS`; 0, the default, is the configuration's.
 BAR_COLUMNS = ("start_ms", "end_ms", "open", "high", "low", "close", "volume", "revision", "calendar")
 START, END, OPEN, HIGH, LOW, CLOSE, VOLUME, REVISION, CALENDAR = range(len(BAR_COLUMNS))
 
-#: What every step may read about the symbol, kept by the kernel: the previous bar's figures and the session.
+#: What every step may read about the symbol, kept by the kernel: this bar's place in time, then the bar before it.
+#: The cells from ``count`` on are restored when a bar is revised; the others every bar sets anew.
 CONTEXT = (
-    "count",
     "start_ms",
     "end_ms",
     "revision",
+    "bars_per_year",
+    "day",
+    "session",
+    "minutes_to_close",
+    "session_index",
+    "jumped",
+    "split_ms",
+    "split_ratio",
+    "count",
     "break_count",
     "prev_end_ms",
     "prev_high",
     "prev_low",
     "prev_close",
-    "bars_per_year",
 )
 (
-    COUNT,
     LAST_START,
     LAST_END,
     LAST_REVISION,
+    BARS_PER_YEAR,
+    DAY,
+    SESSION,
+    MINUTES_TO_CLOSE,
+    SESSION_INDEX,
+    JUMPED,
+    SPLIT_AT,
+    SPLIT_RATIO,
+    COUNT,
     BREAK_COUNT,
     PREV_END,
     PREV_HIGH,
     PREV_LOW,
     PREV_CLOSE,
-    BARS_PER_YEAR,
 ) = range(len(CONTEXT))
+
+#: Price exponents of the context cells (see :class:`State`).
+CONTEXT_EXPONENTS = tuple(1.0 if name in ("prev_high", "prev_low", "prev_close") else 0.0 for name in CONTEXT)
 
 #: Codes of the ``calendar`` column.
 CALENDARS: dict[str, float] = {"default": 0.0, "24/7": 1.0, "XNYS": 2.0}
+
+
+@lru_cache(maxsize=100_000)
+def calendar_code(symbol: str, source: str = "") -> float:
+    """The ``calendar`` column of a symbol's bars.
+
+    >>> calendar_code("BTCUSDT"), calendar_code("AAPL", "alpaca")
+    (1.0, 2.0)
+    """
+    return CALENDARS[calendar_name(symbol, source)]
+
 
 #: Quality codes (``models.messages.QUALITY``) as the numbers in a mask.
 SOUND, WARMING, GAP, ZERO, MISSING, STALE = (ord(c) for c in ".wgzms")
@@ -97,7 +132,8 @@ class FeatureConfig:
     ``lookback_periods``: moving averages, in bars. ``families``: names to compute (None: every family there is).
     ``parameters``: overrides by family, ``{"rsi": {"period": 10}}``. ``calendar``: the trading calendar of symbols
     whose bars name none (``XNYS`` or ``24/7``). ``jump_limit``: a close more than this many times the one before, or
-    less than its inverse, is a break in the series.
+    less than its inverse, is a break in the series. ``gap_sessions``: so many sessions' worth of missing trading time
+    (days, round the clock) is a gap.
 
     >>> FeatureConfig().hash == FeatureConfig(families=None).hash
     True

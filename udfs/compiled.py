@@ -48,7 +48,14 @@ def original_print() -> Iterator[None]:
 
 
 with original_print():
-    from numba import njit  # noqa: F401
+    import numba
+
+
+def njit(function: Any = None, **options: Any) -> Any:
+    """``numba.njit`` with IEEE division (x / 0 is inf or NaN, not an exception), as a decorator or called."""
+    if function is None:
+        return lambda f: njit(f, **options)
+    return numba.njit(function, error_model="numpy", **options)
 
 
 def cache_folder() -> Path:

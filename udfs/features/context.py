@@ -1,13 +1,19 @@
 """Context of the bar itself.
 
-``current_price`` is the bar's close, in price units.
+- ``current_price``: the close. Unit: price.
+- ``session``: where the bar starts in its market's day: 0 closed, 1 before the open (from 5.5 hours before), 2 regular,
+  3 after the close (for 4 hours). Round the clock, and for bars of a day: 2.
+- ``minutes_to_close``: from the bar's end to the next close; 0 for bars of a day; undefined where nothing closes.
+- ``bar_age_ms``: how old the bar before was when this one began: 0 when they touch. Event time, so a replay repeats it.
+
+Source: the exchange's calendar (``exchange_calendars``) for sessions.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from udfs.catalogue import CLOSE, Output, State
+from udfs.catalogue import CLOSE, MINUTES_TO_CLOSE, PREV_END, SESSION, START, Output, State
 
 PARAMETERS: dict[str, Any] = {}
 
@@ -18,8 +24,13 @@ def state(p: dict[str, Any]) -> State:
 
 
 def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
-    """The price."""
-    return (Output("current_price", "price", 1, "close", 0),)
+    """Price, session, minutes and age."""
+    return (
+        Output("current_price", "price", 1, "close", 0),
+        Output("session", "code", 1, "0 closed, 1 before, 2 regular, 3 after", 0, 3),
+        Output("minutes_to_close", "minutes", 1, "from the bar's end to the next close", 0),
+        Output("bar_age_ms", "ms", 2, "start - end of the bar before"),
+    )
 
 
 def constants(p: dict[str, Any]) -> tuple[Any, ...]:
@@ -30,3 +41,6 @@ def constants(p: dict[str, Any]) -> tuple[Any, ...]:
 def step(n, bar, x, s, r, out, q, c):  # type: ignore[no-untyped-def]
     """One bar."""
     out[0] = bar[CLOSE]
+    out[1] = x[SESSION]
+    out[2] = x[MINUTES_TO_CLOSE]
+    out[3] = bar[START] - x[PREV_END]

@@ -142,13 +142,13 @@ def test_adding_a_family_starts_it_cold_and_keeps_the_others():
 
 
 def test_a_changed_parameter_changes_the_hash_and_starts_the_family_cold():
-    other = Kernel(FeatureConfig(parameters={"rsi": {"period": 10}}))
-    assert other.feature_set_hash != KERNEL.feature_set_hash
-    assert other.layout_hash != KERNEL.layout_hash
-    states = KERNEL.new_states(1)
-    whole_bars = walk(100)
-    KERNEL.compute(states, np.zeros(100, np.int64), whole_bars)
-    moved = other.decode_state(KERNEL.encode_state(states[0]))[None].copy()
+    usual = Kernel(FeatureConfig(families=("macd", "rsi")))
+    other = Kernel(FeatureConfig(families=("macd", "rsi"), parameters={"rsi": {"period": 10}}))
+    assert other.feature_set_hash != usual.feature_set_hash
+    assert other.layout_hash != usual.layout_hash
+    states = usual.new_states(1)
+    usual.compute(states, np.zeros(100, np.int64), walk(100))
+    moved = other.decode_state(usual.encode_state(states[0]))[None].copy()
     following = walk(101)[100:]
     _, _, mask = other.compute(moved, np.zeros(1, np.int64), following)
     assert chr(mask[0, other.column_of("rsi_10")]) == "w"

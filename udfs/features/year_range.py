@@ -1,0 +1,166 @@
+"""Distance to the highest high and the lowest low of 52 weeks, by calendar days whatever the bars' length.
+
+The window is the last 364 days of the market (New York days, UTC days round the clock), today included; while a symbol
+has less history, what there is. (close - high) / high is 0 at the high and negative below; (close - low) / low is 0 at
+the low. After a jump (``FeatureConfig.jump_limit``) the window begins anew. Unit: ratio.
+
+Earlier days are kept as 40-bit numbers (1e-10 relative; a price of up to nine significant digits comes back exactly),
+which is what lets a year of highs and lows fit into 3.6 KB.
+"""
+
+from __future__ import annotations
+
+from math import floor, log10
+from typing import Any
+
+import numpy as np
+
+from udfs.catalogue import CLOSE, DAY, HIGH, JUMPED, LOW, Output, State
+from udfs.compiled import njit
+
+PARAMETERS: dict[str, Any] = {"days": 364}
+TODAY, TODAY_HIGH, TODAY_LOW, TOP, TOP_DAY, BOTTOM, BOTTOM_DAY, SINCE_DAY = range(8)
+
+
+def state(p: dict[str, Any]) -> State:
+    """Today's range, the extremes of the days before and when they were, and a packed high and low for every day."""
+    cells = (p["days"] * 2 * 5 + 7) // 8
+    return State(
+        scalars={
+            "today": 0, "today_high": 1, "today_low": 1, "top": 1, "top_day": 0, "bottom": 1, "bottom_day": 0,
+            "since_day": 0,
+        },
+        rings={"packed_days": (cells, 0)},
+    )  # fmt: skip
+
+
+def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
+    """Two distances."""
+    note = "over the history there is, until 52 weeks are full"
+    return (
+        Output("distance_to_52w_high", "ratio", 1, f"(close - high) / high of {p['days']} days", -1, 0, note),
+        Output("distance_to_52w_low", "ratio", 1, f"(close - low) / low of {p['days']} days", 0, None, note),
+    )
+
+
+def constants(p: dict[str, Any]) -> tuple[Any, ...]:
+    """What :func:`step` unpacks."""
+    return (p["days"],)
+
+
+@njit
+def pack(price):  # type: ignore[no-untyped-def]
+    """A positive price as a 40-bit integer of the same order: 8 bits of exponent, 32 of mantissa."""
+    bits = np.float64(price).view(np.int64)
+    return min(max(((bits + (1 << 19)) >> 20) - (896 << 32), 1), (1 << 40) - 1)
+
+
+@njit
+def unpack(code):  # type: ignore[no-untyped-def]
+    """The price in a 40-bit integer, rounded to nine significant digits where that is within its precision.
+
+    >>> unpack(pack(132.06)), unpack(pack(0.0001234))
+    (132.06, 0.0001234)
+    """
+    price = np.int64((code + (896 << 32)) << 20).view(np.float64)
+    digits = 8 - np.int64(floor(log10(price)))
+    if 0 <= digits <= 22:
+        scale = 10.0**digits
+        near = np.round(price * scale) / scale
+        if abs(near - price) <= price * 2.4e-10:
+            return near
+    return price
+
+
+@njit
+def _put(cells, slot, code):  # type: ignore[no-untyped-def]
+    for b in range(5):
+        cells[5 * slot + b] = (code >> (8 * b)) & 255
+
+
+@njit
+def _get(cells, slot):  # type: ignore[no-untyped-def]
+    at = 5 * slot
+    low = np.int64(cells[at]) | (np.int64(cells[at + 1]) << 8) | (np.int64(cells[at + 2]) << 16)
+    return low | (np.int64(cells[at + 3]) << 24) | (np.int64(cells[at + 4]) << 32)
+
+
+@njit
+def _new_day(today, s, cells, days):  # type: ignore[no-untyped-def]
+    """Store the day that ended, clear days without bars, and find the extremes again where they have left."""
+    before = int(s[TODAY])
+    slot = before % days
+    _put(cells, 2 * slot, pack(s[TODAY_HIGH]))
+    _put(cells, 2 * slot + 1, pack(s[TODAY_LOW]))
+    for day in range(before + 1, min(today, before + days + 1)):
+        _put(cells, 2 * (day % days), 0)
+        _put(cells, 2 * (day % days) + 1, 0)
+    oldest = max(today - days + 1, int(s[SINCE_DAY]))
+    if before >= oldest:
+        if s[TODAY_HIGH] >= s[TOP]:
+            s[TOP] = s[TODAY_HIGH]
+            s[TOP_DAY] = before
+        if s[TODAY_LOW] <= s[BOTTOM] or s[BOTTOM] == 0.0:
+            s[BOTTOM] = s[TODAY_LOW]
+            s[BOTTOM_DAY] = before
+    if s[TOP_DAY] < oldest:
+        best = 0
+        s[TOP] = 0.0
+        s[TOP_DAY] = today
+        for day in range(oldest, today):
+            code = _get(cells, 2 * (day % days))
+            if code >= best and code > 0:
+                best = code
+                s[TOP_DAY] = day
+        if best > 0:
+            s[TOP] = unpack(best)
+    if s[BOTTOM_DAY] < oldest:
+        best = 1 << 41
+        s[BOTTOM] = 0.0
+        s[BOTTOM_DAY] = today
+        for day in range(oldest, today):
+            code = _get(cells, 2 * (day % days) + 1)
+            if 0 < code <= best:
+                best = code
+                s[BOTTOM_DAY] = day
+        if best < 1 << 41:
+            s[BOTTOM] = unpack(best)
+
+
+def step(n, bar, x, s, r, out, q, c):  # type: ignore[no-untyped-def]
+    """One bar."""
+    (days,) = c
+    today = int(x[DAY])
+    cells = r.view(np.uint8)
+    if n == 1 or x[JUMPED] == 1.0:
+        if n == 1:
+            cells[:] = 0
+        elif today > s[TODAY]:
+            _new_day(today, s, cells, days)
+        s[TODAY] = today
+        s[TODAY_HIGH] = bar[HIGH]
+        s[TODAY_LOW] = bar[LOW]
+        s[TOP] = s[BOTTOM] = 0.0
+        s[TOP_DAY] = s[BOTTOM_DAY] = s[SINCE_DAY] = today
+    elif today > s[TODAY]:
+        _new_day(today, s, cells, days)
+        s[TODAY] = today
+        s[TODAY_HIGH] = bar[HIGH]
+        s[TODAY_LOW] = bar[LOW]
+    else:
+        s[TODAY_HIGH] = max(s[TODAY_HIGH], bar[HIGH])
+        s[TODAY_LOW] = min(s[TODAY_LOW], bar[LOW])
+    high = max(s[TODAY_HIGH], s[TOP])
+    low = min(s[TODAY_LOW], s[BOTTOM]) if s[BOTTOM] > 0.0 else s[TODAY_LOW]
+    out[0] = (bar[CLOSE] - high) / high
+    out[1] = (bar[CLOSE] - low) / low
+
+
+def rescale(r, ratio, c):  # type: ignore[no-untyped-def]
+    """Bring every kept day to prices after a split."""
+    (days,) = c
+    cells = r.view(np.uint8)
+    for slot in range(2 * days):
+        code = _get(cells, slot)
+        if code > 0:
+            _put(cells, slot, pack(unpack(code) / ratio))
