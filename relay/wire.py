@@ -8,9 +8,13 @@ does not take is held by the transport, whose size the hub watches.
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+#: Send buffer of each connection in the kernel (which doubles it).
+KERNEL_BYTES = 128 * 1024
 
 #: Where the ASGI scope carries the protocol object.
 EXTENSION = "signals.socket"
@@ -34,6 +38,12 @@ def text_frame(payload: bytes) -> bytes:
 
 class Socket(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket protocol, which the app can also write ready-made frames to."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Bound what the kernel holds for a client that does not read (it would grow to megabytes)."""
+        super().connection_made(transport)
+        if (held := transport.get_extra_info("socket")) is not None:
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
 
     def handle_connect(self, event: Any) -> None:
         """Put this object where the app finds it."""
