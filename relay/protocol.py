@@ -447,3 +447,7 @@ def snapshot(
 def schemas() -> dict[str, Any]:
     """JSON Schemas of commands and messages, by direction."""
     return {"commands": msgspec.json.schema(Command), "messages": msgspec.json.schema(Message)}
+
+
+if __name__ == "__main__":  # prints docs/relay.schema.json
+    print(msgspec.json.format(msgspec.json.encode(schemas()), indent=1).decode())
