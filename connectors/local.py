@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from connectors.runtime import find_jars, find_java
+from connectors.runtime import ROOT, find_jars, find_java
 
 _HOST = "127.0.0.1"
 
@@ -101,16 +101,21 @@ class _Process:
         return self
 
     def stop(self, grace_s: float = 10.0) -> None:
-        """End the process (and what it started), kindly first."""
-        if self.process is not None and self.process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGTERM)
-            try:
-                self.process.wait(grace_s)
-            except subprocess.TimeoutExpired:
+        """End the process and every process it started, kindly first."""
+        if self.process is not None:
+            import psutil
+
+            family: list[psutil.Process] = []
+            with contextlib.suppress(psutil.NoSuchProcess):
+                root = psutil.Process(self.process.pid)
+                family = [*root.children(recursive=True), root]
+            if self.process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
+                    os.killpg(self.process.pid, signal.SIGTERM)
+            for process in psutil.wait_procs(family, timeout=grace_s)[1]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            self.process.wait()
         self.process = None
         if self._log is not None:
             self._log.close()
@@ -256,6 +261,41 @@ class RedisServer(_Process):
         with contextlib.suppress(redis.RedisError, OSError):
             return bool(redis.Redis(host=_HOST, port=self.port, socket_timeout=1).ping())
         return False
+
+
+class PythonProcess(_Process):
+    """One of our own programs as a process: ``python ARGUMENTS``.
+
+    Ready when a line of its output starts with ``ready_line`` (at once without one); ``ready_text`` is the rest of it.
+    """
+
+    def __init__(self, name: str, arguments: list[str], folder: Path | None = None, ready_line: str = "") -> None:
+        self.name = name
+        super().__init__(folder)
+        self._arguments, self._ready_line, self.ready_text = arguments, ready_line, ""
+
+    def command(self) -> list[str]:
+        """This interpreter with the arguments."""
+        return [sys.executable, *self._arguments]
+
+    def environment(self) -> dict[str, str]:
+        """Imports from this checkout; Flink's logs go to the process's own folder."""
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        return os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "FLINK_LOG_DIR": str(self.folder)}
+
+    def ready(self) -> bool:
+        """Whether the ready line has been printed."""
+        if not self._ready_line:
+            return True
+        for line in self.log_path.read_text(errors="replace").splitlines():
+            if line.startswith(self._ready_line):
+                self.ready_text = line.removeprefix(self._ready_line).strip()
+                return True
+        return False
+
+    def tail(self, lines: int = 15) -> str:
+        """The last lines it printed."""
+        return "\n".join("  " + line for line in self.log_path.read_text(errors="replace").splitlines()[-lines:])
 
 
 class FlinkCluster(_Process):

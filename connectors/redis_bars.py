@@ -19,14 +19,14 @@ from connectors.redis_keys import BARS_MAX, bars_key
 from models.messages import Bar
 
 #: ``(start_ms, open, high, low, close, volume, revision)``
-BarTuple = tuple[int, float, float, float, float, float, int]
+BarTuple = tuple[int, float, float, float, float, float | None, int]
 
 _decoder = msgspec.json.Decoder(BarTuple)
 _encoder = msgspec.json.Encoder()
 
 
 def pack_fields(
-    start_ms: int, open_: float, high: float, low: float, close: float, volume: float, revision: int
+    start_ms: int, open_: float, high: float, low: float, close: float, volume: float | None, revision: int
 ) -> bytes:
     """One bar as a list element."""
     return _encoder.encode((start_ms, open_, high, low, close, volume, revision))

@@ -59,8 +59,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Bar(Message, frozen=True, kw_only=True, omit_defaults=True):
     """One bar over ``[start_ms, end_ms)``; ``start_ms`` is the left edge.
 
-    ``timeframe`` is one of :data:`TIMEFRAME_MS`; ``revision`` 0 is the first, a higher one replaces it; ``final``
-    is false while the bar is still forming.
+    ``timeframe`` is one of :data:`TIMEFRAME_MS`; ``volume`` is null where the source has none; ``revision`` 0 is the
+    first, a higher one replaces it; ``final`` is false while the bar is still forming.
     """
 
     timeframe: str
@@ -70,7 +70,7 @@ class Bar(Message, frozen=True, kw_only=True, omit_defaults=True):
     high: float
     low: float
     close: float
-    volume: float
+    volume: float | None
     trade_count: int | None = None
     vwap: float | None = None
     revision: int = 0

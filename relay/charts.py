@@ -169,8 +169,8 @@ def _draw_candles(axes: Any, bars: Sequence[BarTuple]) -> None:
             facecolor="white" if direction else colour, edgecolor=colour, linewidth=0.9, zorder=2,
         )  # fmt: skip
     volume = axes.twinx()
-    most = max(bar[5] for bar in bars) or 1.0
-    volume.bar(range(len(bars)), [bar[5] for bar in bars], color=_QUIET, alpha=0.22, width=0.8)
+    most = max(bar[5] or 0.0 for bar in bars) or 1.0
+    volume.bar(range(len(bars)), [bar[5] or 0.0 for bar in bars], color=_QUIET, alpha=0.22, width=0.8)
     volume.set_ylim(0, most * 6)
     volume.axis("off")
     axes.yaxis.tick_right()

@@ -31,13 +31,14 @@ def stream_environment(settings: StreamSettings, name: str = "signals") -> Envir
     same ``flink-conf/config.yaml`` is applied, and the connector comes from ``.jars``.
     """
     submitted = "PYFLINK_GATEWAY_PORT" in os.environ
-    configuration = Configuration()
-    if not submitted:
+    if not submitted:  # before the first call into the JVM, which inherits this environment
         # Else a process-mode worker would be a thread of this client and share its interpreter lock.
         os.environ.setdefault("_python_worker_execution_mode", "process")
         # The interpreter inside the JVM does not know of a virtual environment.
         paths = [str(ROOT), sysconfig.get_paths()["purelib"], os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    configuration = Configuration()
+    if not submitted:
         for key, value in flink_configuration().items():
             configuration.set_string(key, value)
         jars = find_jars("flink-sql-connector-kafka-*.jar")

@@ -70,7 +70,7 @@ def explain(bar: Bar, received_ms: float, group: int, groups: int) -> tuple[str,
     >>> explain(sound, 0, group_of("A", 8), 8)
     >>> import msgspec
     >>> explain(msgspec.structs.replace(sound, low=3.0), 0, group_of("A", 8), 8)
-    ('low', 'low 3.0 is above high 2.0')
+    ('low', 'low 3.0 is above high 2')
     """
     if not _SYMBOL.fullmatch(bar.symbol):
         return "symbol", f"symbol {bar.symbol!r} is not an upper-case name of 1 to 40 letters, digits and ./:_-^="
@@ -80,7 +80,7 @@ def explain(bar: Bar, received_ms: float, group: int, groups: int) -> tuple[str,
         price = getattr(bar, name)
         if not (np.isfinite(price) and price > 0):
             return name, f"{name} {price} is not a positive price"
-    if not (np.isfinite(bar.volume) and bar.volume >= 0):
+    if bar.volume is not None and not (np.isfinite(bar.volume) and bar.volume >= 0):
         return "volume", f"volume {bar.volume} is negative or not finite"
     if bar.low > bar.high:
         return "low", f"low {bar.low} is above high {bar.high}"
@@ -180,14 +180,17 @@ class FrameReader:
 
 def _matrix(bars: list[Bar]) -> NDArray[np.float64]:
     columns = len(BAR_COLUMNS[:8])
-    flat = np.fromiter(chain.from_iterable(map(_fields, bars)), np.float64, len(bars) * columns)
+    try:
+        flat = np.fromiter(chain.from_iterable(map(_fields, bars)), np.float64, len(bars) * columns)
+    except TypeError:  # a volume is null: NaN, by the slower way
+        flat = np.array([_fields(bar) for bar in bars], np.float64)
     return flat.reshape(len(bars), columns)
 
 
 def _suspects(matrix: NDArray[np.float64], now_ms: float) -> NDArray[np.bool_]:
     start, end, open_, high, low, close, volume, revision = matrix.T
     sound = (low > 0) & (low <= open_) & (open_ <= high) & (low <= close) & (close <= high) & (high < np.inf)
-    sound &= (volume >= 0) & (volume < np.inf) & (start >= 0) & (end > start) & (revision >= 0)
+    sound &= (np.isnan(volume) | ((volume >= 0) & (volume < np.inf))) & (start >= 0) & (end > start) & (revision >= 0)
     sound &= end <= now_ms
     return ~sound
 
@@ -342,7 +345,7 @@ def latest_values(frame: FeatureFrame, names: Sequence[str]) -> LatestValues:
                 high=high,
                 low=low,
                 close=close,
-                volume=volume,
+                volume=None if volume != volume else volume,
                 revision=int(revision),
                 source=source,
             )

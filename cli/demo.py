@@ -1,0 +1,297 @@
+"""``signals demo``: the whole system on this machine, on real bars, until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from models.messages import Bar, Signal
+
+#: The sample's bars from this day on are new to the shipped daily bundle, which was trained on those before.
+SAMPLE_FROM = "2010-01-01"
+_COLOURS = {"buy": "green", "sell": "red", "hold": "yellow"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command("demo")(demo)
+
+
+def demo(
+    bars: Annotated[
+        Path | None, typer.Option(help="CSV or Parquet of bars to play instead of the real daily sample.")
+    ] = None,
+    timeframe: Annotated[str, typer.Option(help="Timeframe of the file's bars (default: found in the file).")] = "",
+    symbol: Annotated[str, typer.Option(help="Symbol of a file without a symbol column.")] = "",
+    speed: Annotated[float, typer.Option(help="Bars a second; 0 plays as fast as it goes.", min=0)] = 50.0,
+    bundle: Annotated[str, typer.Option(help="Model bundle: a shipped name or a folder.")] = "daily-swing",
+    port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.", min=0, max=65535)] = 0,
+    exit_when_done: Annotated[bool, typer.Option(help="End when every bar has been processed.")] = False,
+    folder: Annotated[Path | None, typer.Option(help="Keep logs and state here (default: a temporary folder).")] = None,
+) -> None:
+    """Run the whole system on this machine: broker, Redis, the Flink job, the relay and its page; Ctrl-C ends it all.
+
+    Example: signals demo --bars minutes.parquet --speed 0
+    """
+    # A closed terminal or `kill` ends the demo as Ctrl-C does: every process it started goes with it.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+    from connectors.local import StartError
+    from connectors.runtime import MissingError
+
+    try:
+        with contextlib.ExitStack() as stack:
+            home = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="signals-demo-")))
+            Demo(stack, home, bundle, port).play(bars, timeframe, symbol, speed, exit_when_done)
+    except KeyboardInterrupt:
+        typer.echo("\nstopped: every process of the demo has ended")
+    except (StartError, MissingError, FileNotFoundError, ValueError) as error:
+        typer.echo(f"demo: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+class Demo:
+    """The parts of a running demo; ``stack`` ends them in reverse order."""
+
+    def __init__(self, stack: contextlib.ExitStack, home: Path, bundle: str, port: int) -> None:
+        from rich.console import Console
+
+        self.console = Console(highlight=False, soft_wrap=True)
+        self._stack, self._home, self._bundle, self._port = stack, home, bundle, port
+        self._began = time.monotonic()
+        self.published = 0
+        self.rejected = 0
+        self.finished_publishing = threading.Event()
+        self._stopping = threading.Event()
+        self._failure = ""
+
+    def say(self, text: str) -> None:
+        """One line of progress, with the seconds since the start."""
+        self.console.print(f"[dim]{time.monotonic() - self._began:5.1f} s[/]  {text}")
+
+    def play(self, bars: Path | None, timeframe: str, symbol: str, speed: float, exit_when_done: bool) -> None:
+        """Start everything, publish the bars, show what comes out."""
+        from connectors.local import Broker, PythonProcess, RedisServer
+
+        table, rejects, source = self._read(bars, timeframe, symbol)
+        self.say("starting a Kafka broker and a Redis server")
+        broker = self._stack.enter_context(Broker(self._home / "kafka"))
+        redis = self._stack.enter_context(RedisServer(self._home / "redis"))
+        self.say(f"Kafka at {broker.bootstrap}, Redis at {redis.url}")
+        self._say_mode(redis.url)
+
+        job = PythonProcess(
+            "signals-job",
+            ["-m", "jobs.signals", "--kafka", broker.bootstrap, "--redis", redis.url, "--bundle", self._bundle,
+             "--checkpoints", str(self._home / "checkpoints")],
+            self._home / "job",
+        )  # fmt: skip
+        relay = PythonProcess(
+            "relay",
+            ["-m", "cli", "relay", "--redis", redis.url, "--port", str(self._port), "--demo-user", "dynamic",
+             "--users", f"sqlite://{self._home / 'users.db'}"],
+            self._home / "relay",
+            ready_line="relay listening on ",
+        )  # fmt: skip
+        self.say(f"starting the Flink job (jobs/signals.py, bundle {self._bundle}) and the relay")
+        self._stack.enter_context(job)
+        self._stack.enter_context(relay)
+        page = relay.ready_text
+        self.console.rule(f"[bold]page: {page}[/]  (Ctrl-C ends everything)")
+
+        publisher = threading.Thread(target=self._publish, args=(broker.bootstrap, table, rejects, source, speed))
+        publisher.start()
+        self._stack.callback(publisher.join)
+        self._stack.callback(self._stopping.set)
+        self._watch(broker.bootstrap, job, page, exit_when_done)
+
+    def _read(self, bars: Path | None, timeframe: str, symbol: str) -> tuple[pd.DataFrame, list[Any], str]:
+        from connectors.bar_files import read_bars
+        from connectors.samples import daily_bars_file
+
+        path = bars or daily_bars_file()
+        self.say(f"reading bars from {path.name}")
+        table, mapping, rejects = read_bars(path, timeframe or ("1d" if bars is None else None), symbol or None)
+        if bars is None:
+            import pandas as pd
+
+            since = int(pd.Timestamp(SAMPLE_FROM, tz="UTC").timestamp() * 1000)
+            table = table[table.start_ms >= since]
+        self.say("columns: " + ", ".join(f"{ours} = {theirs!r}" for ours, theirs in mapping.items()))
+        table = table.sort_values("start_ms", kind="stable")
+        for reject in rejects[:20]:
+            self.say(f"[yellow]line {reject.line}[/]: {reject.field} {reject.value!r}: {reject.reason}")
+        if len(rejects) > 20:
+            self.say(f"[yellow]… and {len(rejects) - 20} more rejected lines[/], all in topic dead-letter")
+        symbols = sorted(table.symbol.unique())
+        if not len(table):
+            raise ValueError(f"{path.name}: none of its rows is a bar")
+        shown = ", ".join(symbols[:8]) + (" …" if len(symbols) > 8 else "")
+        self.say(f"{len(table):,} bars of {len(symbols)} symbols ({shown}), {len(rejects)} rejected")
+        return table, rejects, path.name
+
+    def _say_mode(self, redis_url: str) -> None:
+        """Tell the page that this is a replay of history."""
+        from connectors.redis_client import connect
+        from connectors.redis_keys import SYSTEM_STATUS
+
+        client = connect(redis_url)
+        client.hset(SYSTEM_STATUS, "mode", '{"mode": "replay"}')
+        client.close()
+
+    def _publish(self, bootstrap: str, table: pd.DataFrame, rejects: list[Any], source: str, speed: float) -> None:
+        from connectors.publisher import Publisher, dead_letter
+
+        try:
+            publisher = Publisher(bootstrap)
+            for reject in rejects:
+                reason = f"line {reject.line}: {reject.reason}"
+                publisher.dead(dead_letter(reject.raw.encode(), reason, source, reject.field), int(time.time() * 1000))
+                self.rejected += 1
+            started = time.monotonic()
+            for bar in as_bars(table, source):
+                if self._stopping.is_set():
+                    break
+                publisher.publish(bar)
+                self.published += 1
+                if speed:
+                    ahead = self.published / speed - (time.monotonic() - started)
+                    if ahead > 0.02:
+                        publisher.poll()
+                        self._stopping.wait(ahead)
+            publisher.flush()
+        except Exception as error:  # shown by the main thread, which ends the demo
+            self._failure = f"publishing stopped: {error}"
+        self.finished_publishing.set()
+
+    def _watch(self, bootstrap: str, job: Any, page: str, exit_when_done: bool) -> None:
+        """Print signals as they come and keep one line of figures; returns when done or a part has failed."""
+        from rich.live import Live
+
+        counts = Counts(bootstrap)
+        self._stack.callback(counts.close)
+        told = False
+        live = Live(console=self.console, refresh_per_second=4, transient=True)
+        last_line = 0.0
+        with live if self.console.is_terminal else contextlib.nullcontext():
+            while True:
+                for made in counts.new_signals(timeout_s=0.25):
+                    self._print_signal(made)
+                rows, dead = counts.processed()
+                lag = self.published + self.rejected - rows - dead
+                line = (
+                    f"bars in {self.published:,}   processed {rows:,}   signals out {counts.signals:,}   "
+                    f"dead letters {dead:,}   lag {max(lag, 0):,} bars"
+                )
+                if rows == 0:
+                    line += "   [dim](the job is starting: imports, state, warm-up)[/]"
+                if self.console.is_terminal:
+                    live.update(line)
+                elif time.monotonic() - last_line > 5:
+                    last_line = time.monotonic()
+                    self.say(line)
+                if job.process.poll() is not None:
+                    raise ValueError("the signals job ended; its log says:\n" + job.tail())
+                if self._failure:
+                    raise ValueError(self._failure)
+                if self.finished_publishing.is_set() and lag <= 0 and not told:
+                    told = True
+                    for made in counts.new_signals(timeout_s=1.0):
+                        self._print_signal(made)
+                    self.say(
+                        f"[bold]done[/]: {self.published:,} bars in, {rows:,} processed, {dead:,} dead letters, "
+                        f"{counts.signals:,} signals out"
+                    )
+                    if exit_when_done:
+                        return
+                    self.say(f"still serving at {page}; Ctrl-C ends everything")
+
+    def _print_signal(self, made: Signal) -> None:
+        from datetime import UTC, datetime
+
+        day = datetime.fromtimestamp(made.created_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+        colour = _COLOURS[made.action]
+        self.console.print(
+            f"{day}  [bold]{made.symbol:<6}[/][{colour}]{made.action.upper():<5}[/]{made.confidence:6.1%}  "
+            f"entry {made.entry_price:,.2f}  target {made.target_price:,.2f}  stop {made.stop_loss:,.2f}  "
+            f"{made.time_horizon}",
+        )
+        self.console.print(f"[dim]                  {made.reasoning}[/]")
+
+
+def as_bars(table: pd.DataFrame, source: str) -> Iterator[Bar]:
+    """The rows of :func:`connectors.bar_files.read_bars` as messages; a volume that is NaN becomes null."""
+    from models.messages import Bar
+
+    fields = ["symbol", "timeframe", "start_ms", "end_ms", "open", "high", "low", "close", "volume", "revision"]
+    for values in zip(*(table[field].tolist() for field in fields), strict=True):
+        row = dict(zip(fields, values, strict=True))
+        if row["volume"] != row["volume"]:
+            row["volume"] = None
+        yield Bar(**row, source=source)
+
+
+class Counts:
+    """What has come out of the job so far, read from the topics themselves."""
+
+    def __init__(self, bootstrap: str) -> None:
+        from confluent_kafka import Consumer
+
+        self._consumer = Consumer(
+            {"bootstrap.servers": bootstrap, "group.id": "demo", "enable.auto.commit": False, "log_level": 0}
+        )
+        self._assigned = False
+        self.signals = 0
+
+    def _partitions(self, topic: str) -> list[Any]:
+        from confluent_kafka import KafkaException, TopicPartition
+
+        try:
+            found = self._consumer.list_topics(timeout=5).topics.get(topic)
+        except KafkaException:
+            return []
+        return [TopicPartition(topic, number, 0) for number in found.partitions] if found else []
+
+    def new_signals(self, timeout_s: float) -> Iterator[Signal]:
+        """Signals that have appeared since the last call; waits up to ``timeout_s`` for the first."""
+        from models.messages import Signal, decode
+
+        if not self._assigned:
+            partitions = self._partitions("trading-signals")
+            if not partitions:
+                time.sleep(timeout_s)
+                return
+            self._consumer.assign(partitions)
+            self._assigned = True
+        for record in self._consumer.consume(500, timeout_s):
+            if record.error() is None:
+                self.signals += 1
+                yield decode(record.value(), Signal)
+
+    def processed(self) -> tuple[int, int]:
+        """Records on ``features`` and ``dead-letter``."""
+        from confluent_kafka import KafkaException
+
+        totals = []
+        for topic in ("features", "dead-letter"):
+            total = 0
+            for partition in self._partitions(topic):
+                with contextlib.suppress(KafkaException):
+                    total += self._consumer.get_watermark_offsets(partition, timeout=5)[1]
+            totals.append(total)
+        return totals[0], totals[1]
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._consumer.close()
