@@ -19,7 +19,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import unquote, urlsplit
@@ -93,32 +93,41 @@ def _check_choice(field: str, value: str, allowed: tuple[str, ...]) -> None:
 class UserStore:
     """All users in one database; safe to call from any thread.
 
-    ``connection`` is a DB-API connection and ``mark`` its parameter mark (``?`` or ``%s``).
+    ``connect`` gives a DB-API connection, ``mark`` is its parameter mark (``?`` or ``%s``), ``lost`` the errors that
+    mean the connection is gone: then it is opened again, once a call.
     """
 
-    def __init__(self, connection: Any, mark: str) -> None:
-        self._connection, self._mark, self._lock = connection, mark, threading.Lock()
-        with self._transaction() as cursor:
-            for statement in _SCHEMA:
-                cursor.execute(statement)
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[Any]:
-        with self._lock:
-            cursor = self._connection.cursor()
-            try:
-                yield cursor
-                self._connection.commit()
-            except BaseException:
-                self._connection.rollback()
-                raise
-            finally:
-                cursor.close()
+    def __init__(self, connect: Callable[[], Any], mark: str, lost: tuple[type[Exception], ...] = ()) -> None:
+        self._connect, self._mark, self._lost = connect, mark, lost
+        self._connection, self._lock = connect(), threading.Lock()
+        for statement in _SCHEMA:
+            self._run(statement)
 
     def _run(self, statement: str, *values: Any) -> list[Any]:
-        with self._transaction() as cursor:
-            cursor.execute(statement.replace("?", self._mark), values)
-            return list(cursor.fetchall()) if cursor.description else []
+        """One statement in a transaction of its own."""
+        text = statement.replace("?", self._mark)
+        with self._lock:
+            try:
+                return self._execute(text, values)
+            except self._lost:
+                with contextlib.suppress(Exception):
+                    self._connection.close()
+                self._connection = self._connect()
+                return self._execute(text, values)
+
+    def _execute(self, text: str, values: tuple[Any, ...]) -> list[Any]:
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute(text, values)
+            rows = list(cursor.fetchall()) if cursor.description else []
+            self._connection.commit()
+            return rows
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self._connection.rollback()
+            raise
+        finally:
+            cursor.close()
 
     def close(self) -> None:
         """Close the database."""
@@ -210,13 +219,9 @@ class UserStore:
 
     def secret(self, name: str, fresh: str | None = None) -> str:
         """The stored secret, made on first use (``fresh`` or 256 random bits)."""
-        with self._transaction() as cursor:
-            cursor.execute(
-                f"INSERT INTO secrets VALUES ({self._mark}, {self._mark}) ON CONFLICT (name) DO NOTHING",
-                (name, fresh or secrets.token_urlsafe(32)),
-            )
-            cursor.execute(f"SELECT value FROM secrets WHERE name = {self._mark}", (name,))
-            return str(cursor.fetchall()[0][0])
+        fresh = fresh or secrets.token_urlsafe(32)
+        self._run("INSERT INTO secrets VALUES (?, ?) ON CONFLICT (name) DO NOTHING", name, fresh)
+        return str(self._run("SELECT value FROM secrets WHERE name = ?", name)[0][0])
 
     # Push targets and preferences
 
@@ -261,28 +266,39 @@ def open_store(dsn: str) -> UserStore:
     Raises UserError naming the DSN (never its password) when it cannot be opened.
     """
     if dsn.startswith("sqlite://"):
-        path = dsn.removeprefix("sqlite://")
-        if path != ":memory:":
-            Path(path).expanduser().parent.mkdir(parents=True, exist_ok=True)
-            path = str(Path(path).expanduser())
-        try:
-            connection = sqlite3.connect(path, check_same_thread=False, timeout=10)
-            connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.Error as error:
-            raise UserError(f"user store: cannot open {dsn}: {error}") from error
-        return UserStore(connection, "?")
+        return UserStore(lambda: _open_sqlite(dsn), "?")
     parts = urlsplit(dsn)
     if parts.scheme in ("postgresql", "postgres"):
         import pg8000.dbapi
 
-        address = f"{parts.hostname}:{parts.port or 5432}{parts.path}"
-        try:
-            database = pg8000.dbapi.connect(
-                user=unquote(parts.username or ""), password=unquote(parts.password or "") or None,
-                host=parts.hostname or "localhost", port=parts.port or 5432, database=parts.path.lstrip("/"),
-                timeout=10, tcp_keepalive=True,
-            )  # fmt: skip
-        except Exception as error:
-            raise UserError(f"user store: cannot reach PostgreSQL at {address}: {error}") from error
-        return UserStore(database, "%s")
+        return UserStore(lambda: _open_postgresql(dsn), "%s", (pg8000.dbapi.InterfaceError, OSError))
     raise UserError(f"user store: {parts.scheme or dsn!r} is unknown; use sqlite://PATH or postgresql://...")
+
+
+def _open_sqlite(dsn: str) -> Any:
+    path = dsn.removeprefix("sqlite://")
+    try:
+        if path != ":memory:":
+            file = Path(path).expanduser()
+            file.parent.mkdir(parents=True, exist_ok=True)
+            path = str(file)
+        connection = sqlite3.connect(path, check_same_thread=False, timeout=10)
+        connection.execute("PRAGMA journal_mode=WAL")
+    except (sqlite3.Error, OSError) as error:
+        raise UserError(f"user store: cannot open {dsn}: {error}") from error
+    return connection
+
+
+def _open_postgresql(dsn: str) -> Any:
+    import pg8000.dbapi
+
+    parts = urlsplit(dsn)
+    try:
+        return pg8000.dbapi.connect(
+            user=unquote(parts.username or ""), password=unquote(parts.password or "") or None,
+            host=parts.hostname or "localhost", port=parts.port or 5432, database=parts.path.lstrip("/"),
+            timeout=10, tcp_keepalive=True,
+        )  # fmt: skip
+    except (pg8000.dbapi.Error, OSError) as error:
+        address = f"{parts.hostname}:{parts.port or 5432}{parts.path}"
+        raise UserError(f"user store: cannot reach PostgreSQL at {address}: {error}") from error

@@ -27,7 +27,7 @@ from relay.charts import Busy
 from relay.http import read_json, reply, services, signed_in
 from relay.performance import report
 from relay.push import api as push
-from relay.security import SecurityHeaders
+from relay.security import SecurityHeaders, origin_allowed
 from relay.services import Services
 from relay.settings import RelaySettings
 from relay.ws import websocket
@@ -61,7 +61,8 @@ async def demo_token(request: Request) -> Response:
     """A short-lived token of the demo user; only on loopback, only if switched on, only to our own page."""
     held = services(request)
     local = request.client is not None and request.client.host in ("127.0.0.1", "::1")
-    if not (held.settings.demo_user and held.settings.loopback and local):
+    ours = origin_allowed(request.headers.get("origin"), request.headers.get("host", ""), held.settings.origins)
+    if not (held.settings.demo_user and held.settings.loopback and local and ours):
         return reply({"error": "there is no demo user here"}, 404)
     if not held.requests.take("demo", time.monotonic()):
         return reply({"error": "too many requests; wait a second"}, 429)
@@ -224,5 +225,5 @@ def create_app(settings: RelaySettings) -> Starlette:
         ],
         lifespan=lifespan,
     )
-    app.add_middleware(SecurityHeaders)
+    app.add_middleware(SecurityHeaders, loopback=settings.loopback)
     return app

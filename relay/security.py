@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 #: Scripts, styles and connections come from the relay itself and nowhere else; nothing inline, no frames.
@@ -24,10 +25,10 @@ HEADERS: list[tuple[bytes, bytes]] = [
 
 
 class SecurityHeaders:
-    """Adds :data:`HEADERS` to every HTTP response."""
+    """Adds :data:`HEADERS` to every HTTP response, and answers only to the names it should be asked for."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, loopback: bool) -> None:
+        self._app, self._loopback = app, loopback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -40,6 +41,10 @@ class SecurityHeaders:
                 message["headers"] = [*message["headers"], *HEADERS]
             await send(message)
 
+        host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
+        if not host_allowed(host, self._loopback):
+            await PlainTextResponse("this relay answers on loopback only", 421)(scope, receive, with_headers)
+            return
         await self._app(scope, receive, with_headers)
 
 
@@ -55,7 +60,10 @@ def origin_allowed(origin: str | None, host: str, allowed: list[str]) -> bool:
         return True
     if origin in allowed:
         return True
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
     return parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower() != ""
 
 
@@ -65,5 +73,8 @@ def host_allowed(host: str, loopback: bool) -> bool:
     >>> host_allowed("127.0.0.1:8000", True), host_allowed("evil.example:8000", True), host_allowed("a.example", False)
     (True, False, True)
     """
-    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
     return not loopback or name in ("127.0.0.1", "::1", "localhost")

@@ -12,6 +12,7 @@ from typing import Any
 import jwt
 import pytest
 import redis
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from connectors import redis_keys
@@ -101,7 +102,8 @@ class Relay:
     def client(self, token: str = "", **hello: Any) -> Iterator["Listener"]:
         with connect(f"ws://127.0.0.1:{self.port}/ws", compression=None, max_size=None) as socket:
             listener = Listener(socket)
-            socket.send(json.dumps({"type": "hello", "token": token, **hello}))
+            with contextlib.suppress(ConnectionClosed):  # a refusal is for the test to read
+                socket.send(json.dumps({"type": "hello", "token": token, **hello}))
             yield listener
 
 
@@ -136,6 +138,11 @@ class Listener:
             while True:
                 self.next(max(0.01, deadline - time.monotonic()))
         return self.received[start:]
+
+
+@pytest.fixture(scope="session")
+def relay_class() -> type[Relay]:
+    return Relay
 
 
 @pytest.fixture
