@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import tempfile
 import threading
@@ -85,6 +86,8 @@ class Demo:
         from connectors.local import Broker, PythonProcess, RedisServer
 
         table, rejects, source = self._read(bars, timeframe, symbol)
+        for part in ("kafka", "redis", "checkpoints"):  # a demo begins with empty topics, in a kept folder too
+            shutil.rmtree(self._home / part, ignore_errors=True)
         self.say("starting a Kafka broker and a Redis server")
         broker = self._stack.enter_context(Broker(self._home / "kafka"))
         redis = self._stack.enter_context(RedisServer(self._home / "redis"))

@@ -55,6 +55,7 @@ class _Process:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
+        self._log_start = 0
 
     @property
     def log_path(self) -> Path:
@@ -82,6 +83,7 @@ class _Process:
     def start(self) -> Self:
         """Start and wait until ready; raises StartError with the log's last lines."""
         self._log = open(self.log_path, "ab")  # noqa: SIM115 - lives as long as the process
+        self._log_start = self._log.tell()
         self.process = subprocess.Popen(
             self.command(),
             cwd=self.folder,
@@ -287,7 +289,7 @@ class PythonProcess(_Process):
         """Whether the ready line has been printed."""
         if not self._ready_line:
             return True
-        for line in self.log_path.read_text(errors="replace").splitlines():
+        for line in self._output().splitlines():
             if line.startswith(self._ready_line):
                 self.ready_text = line.removeprefix(self._ready_line).strip()
                 return True
@@ -295,7 +297,11 @@ class PythonProcess(_Process):
 
     def tail(self, lines: int = 15) -> str:
         """The last lines it printed."""
-        return "\n".join("  " + line for line in self.log_path.read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join("  " + line for line in self._output().splitlines()[-lines:])
+
+    def _output(self) -> str:
+        """What this run of the process has printed."""
+        return self.log_path.read_bytes()[self._log_start :].decode(errors="replace")
 
 
 class FlinkCluster(_Process):

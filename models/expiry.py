@@ -22,9 +22,9 @@ from bisect import bisect_right
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 
 from models.messages import Horizon
+from models.numba_safe import njit
 
 DAY_MS = 86_400_000
 

@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from models import outcome
 from models.expiry import Calendar, expiries_ms
 from models.levels import default_tick, level_prices, risk_per_atr
 from models.manifest import LabelSpec
+from models.numba_safe import njit
 
 UNKNOWN, SELL, HOLD, BUY = -1, 0, 1, 2
 

@@ -16,9 +16,8 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
 from models.messages import TIMEFRAME_MS, Action, Horizon
+from models.numba_safe import njit
 from models.outcome import SIDES
 
 #: Times the daily ATR that is risked, by horizon.

@@ -24,9 +24,9 @@ Statuses and sides are integers so that compiled code can use them:
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from models.messages import OutcomeStatus
+from models.numba_safe import njit
 
 ACTIVE, HIT_TARGET, HIT_STOP, EXPIRED = 0, 1, 2, 3
 

@@ -21,13 +21,13 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from models import risk
 from models.expiry import DAY_MS, DAYS, SESSIONS, calendar, calendar_name, session_expiry
 from models.levels import ATR_MULTIPLES, daily_atr_scale, default_tick, level_prices
 from models.messages import TIMEFRAME_MS
+from models.numba_safe import njit
 from models.outcome import ACTIVE, EXPIRED, HIT_STOP, check_bar, pnl_percent
 from models.risk import RiskConfig
 

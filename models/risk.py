@@ -22,8 +22,9 @@ from typing import Literal
 
 import msgspec
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from models.numba_safe import njit
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS

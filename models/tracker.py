@@ -23,10 +23,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from models.messages import TIMEFRAME_MS, Action, Bar, Horizon, Outcome, Signal
+from models.numba_safe import njit
 from models.outcome import ACTIVE, EXPIRED, HIT_STOP, SIDES, STATUS_NAMES, check_bar, pnl_percent
 
 MINUTE_MS = 60_000

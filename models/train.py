@@ -193,7 +193,8 @@ def read_table(path: Path) -> tuple[pd.DataFrame, str]:
     import pyarrow.parquet
 
     metadata = pyarrow.parquet.read_schema(path).metadata or {}
-    return pd.read_parquet(path), metadata.get(b"feature_set_hash", b"").decode()
+    table = pd.read_parquet(path)
+    return table, metadata.get(b"feature_set_hash", b"").decode() or table.attrs.get("feature_set_hash", "")
 
 
 def main(arguments: list[str] | None = None) -> int:

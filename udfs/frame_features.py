@@ -90,6 +90,7 @@ class FrameFeatures(KeyedProcessFunction):
         self._dead_count.inc(len(rejects))
         frame = FeatureFrame(
             group,
+            width,
             [(*name, sources[k]) for k, name in enumerate(names)],
             index.tobytes(),
             matrix.tobytes(),

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from connectors.kafka import FIELD, SEPARATOR
 from models.messages import TIMEFRAME_MS, Bar, DeadLetter
-from udfs.kernel import BAR_COLUMNS
+from udfs.catalogue import BAR_COLUMNS
 
 #: How far a bar's end may lie after the moment it was received (venue clocks drift; a wrong unit is far off).
 FUTURE_TOLERANCE_MS = 5 * 60_000
@@ -238,10 +238,11 @@ class FeatureFrame(msgspec.Struct, array_like=True):
     """What the feature operator hands on: bars, features and quality of one frame's n bars, and its dead letters.
 
     ``series`` lists (symbol, timeframe, source); ``index`` int32[n] points into it; ``bars`` float64[n, 8] in
-    BAR_COLUMNS order; ``values`` float64[n, f]; ``quality`` uint8[n, f] (characters); ``bundle`` the models in force.
+    BAR_COLUMNS order; ``width`` is f; ``values`` float64[n, f]; ``quality`` uint8[n, f] (characters); ``bundle`` the models in force.
     """
 
     group: int
+    width: int
     series: list[tuple[str, str, str]]
     index: bytes
     bars: bytes
@@ -255,15 +256,15 @@ class FeatureFrame(msgspec.Struct, array_like=True):
 
     def bar_matrix(self) -> NDArray[np.float64]:
         """``bars`` as float64[n, 8]."""
-        return np.frombuffer(self.bars, np.float64).reshape(len(self), -1)
+        return np.frombuffer(self.bars, np.float64).reshape(len(self), 8)
 
     def value_matrix(self) -> NDArray[np.float64]:
         """``values`` as float64[n, f]."""
-        return np.frombuffer(self.values, np.float64).reshape(len(self), -1)
+        return np.frombuffer(self.values, np.float64).reshape(len(self), self.width)
 
     def quality_matrix(self) -> NDArray[np.uint8]:
         """``quality`` as uint8[n, f]."""
-        return np.frombuffer(self.quality, np.uint8).reshape(len(self), -1)
+        return np.frombuffer(self.quality, np.uint8).reshape(len(self), self.width)
 
     def row_series(self) -> NDArray[np.int32]:
         """``index`` as int32[n]."""

@@ -319,7 +319,7 @@ def _name_of(name: str, fields: tuple[str, ...], parameters: dict[str, Any]) -> 
 
 def _load(source: str) -> ModuleType:
     """Import the generated module from the cache folder named by everything it is compiled from."""
-    import numba
+    from models.numba_safe import numba
 
     digest = hashlib.sha256(source.encode())
     parts = [numba.__version__, np.__version__, sys.version]

@@ -39,7 +39,7 @@ class Score(ScalarFunction):
         """Score a batch of frames together and deal the results out again."""
         unpacked = [unpack_features(text) for text in frames]
         matrix = np.concatenate([frame.value_matrix()[:, self._columns] for frame in unpacked])
-        scores = self._bundle.score(matrix)
+        scores = self._bundle.score(matrix)  # zero rows give zero rows: a frame may hold dead letters alone
         results, first = [], 0
         for frame in unpacked:
             part = scores.probabilities[first : first + len(frame)]
