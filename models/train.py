@@ -107,6 +107,11 @@ def train(
     return manifest, files, extra
 
 
+def step_count(config: TrainConfig) -> int:
+    """How many times :func:`train` calls ``step``, for a progress bar."""
+    return 4 * config.trials + 4 * config.folds + 4 + 3
+
+
 def write_bundle(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> None:
     """Writes the bundle into ``folder`` (made if absent), the manifest last so that a half-written one is refused."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -190,11 +195,13 @@ def read_table(path: Path) -> tuple[pd.DataFrame, str]:
         raise ValueError(f"no file {path}")
     if path.suffix != ".parquet":
         return pd.read_csv(path), ""
+    frame = pd.read_parquet(path)
+    if "feature_set_hash" in frame.attrs:
+        return frame, str(frame.attrs["feature_set_hash"])
     import pyarrow.parquet
 
     metadata = pyarrow.parquet.read_schema(path).metadata or {}
-    table = pd.read_parquet(path)
-    return table, metadata.get(b"feature_set_hash", b"").decode() or table.attrs.get("feature_set_hash", "")
+    return frame, metadata.get(b"feature_set_hash", b"").decode()
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -39,7 +39,7 @@ def report(manifest: Manifest, extra: dict[str, Any]) -> str:
         f"A model votes buy above P = {thresholds.buy:g} and sell above P = {1 - thresholds.sell:.2g}.</p>"
         if manifest.training
         else "",
-        _verdict(manifest),
+        f"<p><b>{verdict(manifest)}</b></p>",
         "<h2>Rows</h2>"
         + _pairs(
             manifest.metrics["rows"] | {f"share labelled {k}": v for k, v in manifest.metrics["base_rates"].items()}
@@ -65,18 +65,18 @@ def report(manifest: Manifest, extra: dict[str, Any]) -> str:
     return f"{head}\n{body}\n"
 
 
-def _verdict(manifest: Manifest) -> str:
-    """One plain sentence from the latest figures there are."""
+def verdict(manifest: Manifest) -> str:
+    """The latest figures there are, beside their baselines, in plain words."""
     last = manifest.metrics.get("out_of_sample") or manifest.metrics["walk_forward"][-1]
     forecast, signals = last["ensemble"], last["signals"]
     better = forecast["log_loss"] < forecast["log_loss_base_rates"]
     t_value = signals["t_value"]
     return (
-        f"<p><b>On rows it never saw</b> the ensemble's log loss is {forecast['log_loss']:.4f}, the base rates' "
+        f"On rows it never saw the ensemble's log loss is {forecast['log_loss']:.4f}, the base rates' "
         f"{forecast['log_loss_base_rates']:.4f}: it forecasts {'better' if better else 'no better'} than they do. Its "
         f"signals won {_number(signals['reward'])} of their risk each, {_number(signals['reward_over_every_bar'])} "
         f"more than taking the same side on every bar (t = {t_value:.2f}: "
-        f"{'unlikely to be' if t_value > 2 else 'may well be'} chance).</p>"
+        f"{'unlikely to be' if t_value > 2 else 'may well be'} chance)."
     )
 
 
