@@ -90,6 +90,8 @@ class Bundle:
         self.failures: Counter[str] = Counter()
         self.timeout_s = MODEL_TIMEOUT_S
         self._models = list(models)
+        self._scales = np.array([[spec.calibration.scale] for spec in manifest.models])
+        self._biases = np.array([spec.calibration.bias for spec in manifest.models])
         self._fragile = np.array(
             [[name not in spec.tolerates for name in manifest.features] for spec in manifest.models], dtype=bool
         ).reshape(len(manifest.models), len(manifest.features))
@@ -142,13 +144,14 @@ class Bundle:
                     skipped[spec.name] = "returned NaN"
                     continue
                 self.failures[spec.name] += 1
-            calibrated = calibration.apply(result, spec.calibration)
             if rows is None:
-                probabilities[:, index] = calibrated
+                probabilities[:, index] = result
             else:
-                probabilities[rows, index] = calibrated
-        self.failures.update(skipped.keys())
-        return Scores(self.manifest.models, self.features, probabilities, missing, skipped)
+                probabilities[rows, index] = result
+        if skipped:
+            self.failures.update(skipped.keys())
+        calibrated = calibration.apply_each(probabilities, self._scales, self._biases)
+        return Scores(self.manifest.models, self.features, calibrated, missing, skipped)
 
     def decide(self, matrix: Matrix) -> tuple[Scores, ensemble.Decision]:
         """The scores of a batch and the ensemble's decision on each row."""

@@ -19,11 +19,16 @@ FLOOR = 1e-6
 
 
 def apply(probabilities: Matrix, calibration: Calibration) -> Matrix:
-    """Calibrated probabilities, rows x 3, each row summing to 1; a NaN row stays NaN."""
+    """Calibrated probabilities of one model, rows x 3, each row summing to 1; a NaN row stays NaN."""
+    return apply_each(probabilities, np.array(calibration.scale), np.array(calibration.bias))
+
+
+def apply_each(probabilities: Matrix, scales: Matrix, biases: Matrix) -> Matrix:
+    """:func:`apply` for m models at once: rows x m x 3; ``scales`` float64[m, 1], ``biases`` float64[m, 3]."""
     logits = np.log(np.maximum(probabilities, FLOOR))
-    logits *= calibration.scale
-    logits += calibration.bias
-    logits -= logits.max(axis=1, keepdims=True)
+    logits *= scales
+    logits += biases
+    logits -= logits.max(axis=-1, keepdims=True)
     np.exp(logits, out=logits)
-    logits /= logits.sum(axis=1, keepdims=True)
+    logits /= logits.sum(axis=-1, keepdims=True)
     return logits

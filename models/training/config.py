@@ -52,8 +52,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "subsample": 0.7,
     },
     "lightgbm_day": {
-        "rounds": 50,
-        "num_leaves": 12,
+        "rounds": 40,
+        "num_leaves": 10,
         "learning_rate": 0.05,
         "min_data_in_leaf": 60,
         "lambda_l2": 5.0,

@@ -36,8 +36,8 @@ SPACES: dict[str, Callable[[Any], dict[str, Any]]] = {
         "subsample": trial.suggest_float("subsample", 0.5, 1.0),
     },
     "lightgbm_day": lambda trial: {
-        "rounds": trial.suggest_int("rounds", 20, 50, step=10),
-        "num_leaves": trial.suggest_int("num_leaves", 4, 12),
+        "rounds": trial.suggest_int("rounds", 20, 40, step=10),
+        "num_leaves": trial.suggest_int("num_leaves", 4, 10),
         "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.1, log=True),
         "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 30, 200, log=True),
         "lambda_l2": trial.suggest_float("lambda_l2", 1, 50, log=True),
