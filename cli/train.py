@@ -34,12 +34,12 @@ def train(
     import msgspec
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-    from udfs.batch import features_table
 
     from models import train as training
     from models.bundle import load_bundle
     from models.training.report import report as html_report
     from models.training.report import verdict
+    from udfs.batch import features_table
 
     console = Console(stderr=True, highlight=False)
     try:
