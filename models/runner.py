@@ -33,7 +33,8 @@ class _Batch:
         self.started_s = 0.0
         self.abandoned = False
         self.lock = threading.Lock()
-        self.done = threading.Event()
+        self.done = threading.Lock()  # held until the batch is done: cheaper to wait for than an Event
+        self.done.acquire()
 
     def run(self) -> None:
         for name, call in self.calls:
@@ -52,7 +53,7 @@ class _Batch:
                 else:
                     self.results[name] = result
                 self.current = ""
-        self.done.set()
+        self.done.release()
 
     def abandon_if_late(self, timeout_s: float) -> str:
         """The model that has been running longer than ``timeout_s``, now given up; "" if none is late."""
@@ -86,7 +87,7 @@ class Runner:
             batch = _Batch(todo, self._stuck)
             self._worker().put(batch)
             late = ""
-            while not late and not batch.done.wait(timeout_s):
+            while not late and not batch.done.acquire(timeout=timeout_s):
                 late = batch.abandon_if_late(timeout_s)
             results |= batch.results
             errors |= batch.errors

@@ -28,7 +28,7 @@ def by_hand(row, weights, thresholds):
         return NONE, np.nan, votes
     scores = {action: score / total for action, score in scores.items()}
     top = max(scores.values())
-    winners = [action for action, score in scores.items() if score == top]
+    winners = [action for action, score in scores.items() if score > top - 1e-11]
     action = winners[0] if len(winners) == 1 else HOLD
     return action, scores[action], votes
 
@@ -52,6 +52,16 @@ def test_batch_equals_the_rules_read_row_by_row(rows, buy, sell):
         assert decision.votes[index].tolist() == votes
         assert decision.action[index] == action
         assert decision.confidence[index] == pytest.approx(confidence, nan_ok=True)
+
+
+def test_a_tie_is_a_hold():
+    buy, sell, hold = [0.2, 0.0, 0.8], [0.8, 0.0, 0.2], [0.1, 0.8, 0.1]
+    opposed = combine(np.array([[buy, sell]]), np.ones(2), Thresholds())
+    assert opposed.action[0] == HOLD
+    assert opposed.confidence[0] == 0
+    halved = combine(np.array([[buy, hold]]), np.ones(2), Thresholds())
+    assert halved.action[0] == HOLD
+    assert halved.confidence[0] == pytest.approx(0.4)
 
 
 def test_seed_weights_and_default():
