@@ -124,6 +124,35 @@ def rollback(kafka: Kafka, at: At = "+60", reason: Reason = "") -> None:
     _announce("rollback", kafka, at, reason)
 
 
+@bundle_app.command()
+def reweigh(
+    bundle: Annotated[str, typer.Argument(help="a shipped bundle's name or a folder")],
+    signals: Annotated[Path, typer.Option(help="signals as JSON lines, as on topic trading-signals")],
+    outcomes: Annotated[Path, typer.Option(help="their outcomes as JSON lines, as on topic signal-outcomes")],
+    out: Annotated[Path, typer.Option(help="the new bundle's folder")],
+) -> None:
+    """Write a copy of a bundle whose model weights are learned from finished signals, within bounds.
+
+    Example: signals bundle reweigh daily-swing --signals s.jsonl --outcomes o.jsonl --out bundles/learned
+    """
+    from connectors.message_files import read_messages
+    from models.bundle import write_bundle
+    from models.messages import Outcome, Signal
+    from models.weights import reweighed, verdicts
+
+    loaded = _load(bundle)
+    loaded.close()
+    try:
+        history = verdicts(read_messages(signals, Signal), read_messages(outcomes, Outcome))
+    except (OSError, ValueError) as error:
+        _stop(str(error))
+    manifest, lines = reweighed(loaded.manifest, history)
+    write_bundle(out, manifest, {name: (_folder(bundle) / name).read_bytes() for name in manifest.files})
+    for line in lines:
+        typer.echo(line)
+    typer.echo(f"{_load(str(out)).id} in {out}, from {len(history)} finished signals")
+
+
 def figures(bundle: Bundle) -> str:
     """A bundle's out-of-sample figures beside their baselines, in one line."""
     metrics = bundle.manifest.metrics

@@ -36,7 +36,7 @@ def train(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from models import train as training
-    from models.bundle import load_bundle
+    from models.bundle import load_bundle, write_bundle
     from models.training.report import report as html_report
     from models.training.report import verdict
     from udfs.batch import features_table
@@ -68,7 +68,7 @@ def train(
                 (journal or folder.with_name(folder.name + ".journal")) if settings.trials else None,
             )
             step("report")
-            training.write_bundle(folder, manifest, files)
+            write_bundle(folder, manifest, files)
             page = report or folder.with_name(folder.name + ".html")
             page.write_text(html_report(manifest, extra))
             step("done")

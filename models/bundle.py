@@ -25,11 +25,20 @@ import numpy.typing as npt
 
 from models import backends, calibration, ensemble
 from models.backends import Matrix
-from models.manifest import BundleError, Manifest, ModelSpec, decode_manifest, digest
+from models.manifest import BundleError, Manifest, ModelSpec, decode_manifest, digest, encode_manifest
 from models.messages import CLASSES
 from models.runner import Runner
 
-__all__ = ["Bundle", "BundleError", "Scores", "bundle_folder", "bundle_names", "bundle_path", "load_bundle"]
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "Scores",
+    "bundle_folder",
+    "bundle_names",
+    "bundle_path",
+    "load_bundle",
+    "write_bundle",
+]
 
 #: How long one model may take for a batch of up to 4,096 rows (longer batches get as much a 4,096 rows).
 MODEL_TIMEOUT_S = 5.0
@@ -212,6 +221,15 @@ def load_bundle(path: str | os.PathLike[str] | Traversable, now_ms: int | None =
             f"{manifest.digest[:12]}: copy the bundle again or train it with the setting you want"
         )
     return Bundle(manifest, models, _reference(manifest, data))
+
+
+def write_bundle(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> None:
+    """Writes the bundle into ``folder`` (made if absent), the manifest last so that a half-written one is refused."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    (folder / MANIFEST).write_bytes(encode_manifest(manifest))
 
 
 def bundle_names() -> tuple[str, ...]:

@@ -21,9 +21,9 @@ import numpy as np
 import pandas as pd
 
 from models import backends
-from models.bundle import MANIFEST
+from models.bundle import write_bundle
 from models.ensemble import combine
-from models.manifest import BundleError, Manifest, Range, Thresholds, encode_manifest
+from models.manifest import BundleError, Manifest, Range, Thresholds
 from models.messages import TIMEFRAME_MS
 from models.training import evaluate
 from models.training.config import TrainConfig, parse
@@ -110,15 +110,6 @@ def train(
 def step_count(config: TrainConfig) -> int:
     """How many times :func:`train` calls ``step``, for a progress bar."""
     return 4 * config.trials + 4 * config.folds + 4 + 3
-
-
-def write_bundle(folder: Path, manifest: Manifest, files: dict[str, bytes]) -> None:
-    """Writes the bundle into ``folder`` (made if absent), the manifest last so that a half-written one is refused."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    (folder / MANIFEST).write_bytes(encode_manifest(manifest))
 
 
 def _walk_forward(config: TrainConfig, data: Dataset, embargo_ms: int, step: Step) -> dict[str, Any]:

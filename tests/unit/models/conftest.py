@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.train import train, write_bundle
+from models.bundle import write_bundle
+from models.train import train
 from models.training.config import SIXTEEN, TrainConfig
 
 DAY_MS = 86_400_000

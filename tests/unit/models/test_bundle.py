@@ -14,9 +14,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.bundle import BundleError, load_bundle
+from models.bundle import BundleError, load_bundle, write_bundle
 from models.manifest import FORMAT, decode_manifest, encode_manifest
-from models.train import write_bundle
 
 ROOT = Path(__file__).parents[3]
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.bundle import load_bundle
+from models.bundle import load_bundle, write_bundle
 from models.calibration import apply
 from models.ensemble import combine
 from models.manifest import Calibration, Thresholds, encode_manifest
-from models.train import main, train, write_bundle
+from models.train import main, train
 from models.training import evaluate
 from models.training.calibrate import fit_calibration, log_loss
 from models.training.config import parse
