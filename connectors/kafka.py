@@ -34,9 +34,13 @@ def bars_source(
     bounded: bool = False,
     end_ms: int | None = None,
     group: str = "signals",
+    lateness_ms: int | None = None,
     client: dict[str, str] | None = None,
 ) -> str:
     """DDL of table ``messages``: symbol, message, place and the clock that cuts frames.
+
+    ``topic`` may list several, joined by semicolons. ``lateness_ms`` (live only) lets event time follow the messages'
+    Kafka timestamps that far behind, for event-time timers downstream; an idle partition does not hold it back.
 
     Both charsets are ISO-8859-1, which maps each byte to one character and back: a message that is not UTF-8 reaches
     the dead-letter topic byte for byte.
@@ -52,6 +56,10 @@ def bars_source(
         "processing-time": "clock AS PROCTIME()",
         "kafka-offset": "clock AS TO_TIMESTAMP_LTZ(`offset`, 3), WATERMARK FOR clock AS clock",
     }[clock]
+    if lateness_ms is not None and clock == "processing-time":
+        time += f""",
+  event_time TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
+  WATERMARK FOR event_time AS event_time - INTERVAL '{lateness_ms / 1000:.3f}' SECOND(5, 3)"""
     options = {
         "connector": "kafka",
         "topic": topic,
@@ -77,6 +85,7 @@ def bars_source(
     return f"""CREATE TEMPORARY TABLE messages (
   symbol STRING,
   message STRING,
+  `topic` STRING METADATA VIRTUAL,
   `partition` INT METADATA VIRTUAL,
   `offset` BIGINT METADATA VIRTUAL,
   {time}
@@ -85,17 +94,19 @@ def bars_source(
 )"""
 
 
-def frames_query(groups: int, interval_ms: int) -> str:
+def frames_query(groups: int, interval_ms: int, topics: bool = False) -> str:
     """All messages of one symbol group in one window, joined in the JVM: ``symbol_group``, ``messages``, ``places``.
 
     ``ARRAY_JOIN(ARRAY_AGG(..))`` rather than ``LISTAGG``, which copies the whole string for every row. Order within a
-    symbol is arrival order. ``places`` holds ``partition:offset`` of each message, joined by commas.
+    symbol is arrival order. ``places`` holds ``partition:offset`` of each message, joined by commas; with ``topics``
+    ``topic:partition:offset``.
     """
+    prefix = "`topic` || ':' || " if topics else ""
     group = f"ABS(MOD(HASH_CODE(COALESCE(symbol, '')), {groups}))"
     window = f"TUMBLE(clock, INTERVAL '{interval_ms / 1000:.3f}' SECOND(5, 3))"
     return f"""SELECT {group} AS symbol_group,
   ARRAY_JOIN(ARRAY_AGG(COALESCE(message, '')), U&'\\001E') AS messages,
-  ARRAY_JOIN(ARRAY_AGG(CAST(`partition` AS STRING) || ':' || CAST(`offset` AS STRING)), ',') AS places
+  ARRAY_JOIN(ARRAY_AGG({prefix}CAST(`partition` AS STRING) || ':' || CAST(`offset` AS STRING)), ',') AS places
 FROM messages
 GROUP BY {group}, {window}"""
 

@@ -127,6 +127,7 @@ def decide(
         return refusal
     assert price is not None
     assert atr is not None
+    price, atr, confidence = float(price), float(atr), float(confidence)  # NumPy's own would not encode
     if not 0.0 <= confidence <= 1.0:
         raise ValueError(f"confidence {confidence} of {symbol} is outside [0, 1]: the ensemble must normalise")
 
@@ -152,7 +153,7 @@ def decide(
         )
     own = decisions["moderate"]
     parts = [
-        part if isinstance(part, Contribution) else Contribution(feature=part[0], value=part[1], contribution=part[2])
+        part if isinstance(part, Contribution) else Contribution(feature=part[0], value=_plain(part[1]), contribution=float(part[2]))
         for part in contributions
     ]
     return Signal(
@@ -170,9 +171,9 @@ def decide(
         expires_ms=own.expires_ms,
         reasoning=reasoning(symbol, action, confidence, features, votes, parts),
         contributions=parts,
-        model_votes=dict(votes),
+        model_votes={model: (vote, float(sure)) for model, (vote, sure) in votes.items()},
         skipped_models=dict(skipped or {}),
-        features_used={name: None if value != value else value for name, value in features.items()},
+        features_used={name: _plain(value) for name, value in features.items()},
         feature_set_hash=feature_set_hash,
         bundle=bundle,
         risk_profiles=decisions,
@@ -240,6 +241,10 @@ def _refusal(
         if value is None or value != value:
             return NoSignal("missing_feature", name)
     return None
+
+
+def _plain(value: float | None) -> float | None:
+    return None if value is None or value != value else float(value)
 
 
 def _positive(value: float | None) -> bool:

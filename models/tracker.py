@@ -436,7 +436,9 @@ class Tracker:
             raise ValueError(f"cost_bps {cost_bps} must be 0 or more, update_every_ms {update_every_ms} above 0")
         self.cost_bps, self.retention_ms, self.update_every_ms = cost_bps, retention_ms, update_every_ms
         self.series: dict[tuple[str, str], Series] = {}
-        self._splits: dict[str, list[tuple[int, float]]] = {}
+        #: (effective_ms, ratio) of each symbol's splits, for series yet to come; which symbols the last call changed.
+        self.splits: dict[str, list[tuple[int, float]]] = {}
+        self.changed_splits: set[str] = set()
         #: Series touched by the last :meth:`take` or :meth:`expire`.
         self.touched: set[tuple[str, str]] = set()
         self.refused: list[Refused] = []
@@ -451,9 +453,12 @@ class Tracker:
 
         ``splits``: (symbol, effective_ms, new shares for one old).
         """
-        self.touched, self.refused = set(), []
+        self.touched, self.refused, self.changed_splits = set(), [], set()
         for symbol, at_ms, ratio in splits:
-            self._splits.setdefault(symbol, []).append((at_ms, ratio))
+            if (at_ms, ratio) in self.splits.setdefault(symbol, []):
+                continue  # a repeat
+            self.splits[symbol].append((at_ms, ratio))
+            self.changed_splits.add(symbol)
             for (name, timeframe), series in list(self.series.items()):
                 if name == symbol:
                     series.add_split(at_ms, ratio)
@@ -477,14 +482,14 @@ class Tracker:
         series = self.series.get(key)
         if series is None:
             series = self.series[key] = Series(symbol, timeframe)
-            for at_ms, ratio in self._splits.get(symbol, ()):
+            for at_ms, ratio in self.splits.get(symbol, ()):
                 series.add_split(at_ms, ratio)
         self.touched.add(key)
         return series
 
     def expire(self, clock_ms: float) -> list[Outcome]:
         """Event time has reached ``clock_ms`` everywhere: end what can have no more bars."""
-        self.touched = set()
+        self.touched, self.changed_splits = set(), set()
         out: list[Outcome] = []
         for key in sorted(self.series):
             series = self.series[key]
@@ -492,6 +497,11 @@ class Tracker:
                 self.touched.add(key)
                 out += series.expire(clock_ms, self.cost_bps)
         return out
+
+    @property
+    def newest_ms(self) -> float:
+        """End of the newest bar of any series."""
+        return max((series.newest_ms for series in self.series.values()), default=_BEFORE_ALL)
 
     @property
     def next_expiry_ms(self) -> float:

@@ -4,6 +4,7 @@ import math
 from decimal import Decimal
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -189,6 +190,19 @@ def test_the_same_input_gives_the_same_bytes_but_for_the_wall_clock():
     first, second = make(emitted_ms=1), make(emitted_ms=2)
     assert encode(first) != encode(second)
     assert encode(msgspec.structs.replace(first, emitted_ms=0)) == encode(msgspec.structs.replace(second, emitted_ms=0))
+
+
+def test_numbers_of_numpy_are_taken():
+    plain = make(contributions=[("rsi_14", 35.0, 0.4)])
+    exotic = make(
+        price=np.float64(100.0),
+        atr=np.float64(2.0),
+        confidence=np.float64(0.72),
+        votes={"xgboost_swing": ("buy", np.float64(0.72))},
+        features={name: np.float64(value) for name, value in FEATURES.items()},
+        contributions=[("rsi_14", np.float64(35.0), np.float64(0.4))],
+    )
+    assert encode(exotic) == encode(plain)
 
 
 def test_an_id_names_its_bar_and_bundle_and_revisions_share_the_stem():

@@ -1,0 +1,87 @@
+"""Signals meet bars: what became of each signal.
+
+    bars, signals, splits (Kafka) -> frames by symbol group -> each open signal followed in keyed state
+      -> outcomes (Kafka) and Redis
+
+Run it on a local mini cluster with ``signals run-outcomes`` (or ``python -m jobs.outcomes``), or submit it:
+``flink run -py jobs/outcomes.py -pyfs dist/signal_pipeline-*.whl --kafka HOST:PORT --redis redis://HOST:PORT/0``.
+
+Guarantee: every signal gets one verdict, the same in whatever order signals and bars arrive; a bar that comes late or
+revised corrects it by a higher ``revision``. At-least-once: a consumer drops repeats by ``signal_id``, ``revision``
+and ``updated_ms``. Exactly-once by ``--exactly-once``.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pyflink.table import StreamTableEnvironment, TableResult
+
+from connectors.kafka import bars_source, ensure_topics, frames_query, outbox_sink, publish_query, require_broker
+from connectors.outcome_settings import OutcomeSettings, parse_outcome_settings
+from connectors.redis_client import require_redis
+from udfs.environment import stream_environment
+from udfs.frame_outcomes import OUTPUT_TYPE, FollowSignals
+
+
+def build(t_env: StreamTableEnvironment, settings: OutcomeSettings) -> TableResult:
+    """Wire the job and start it."""
+    t_env.execute_sql(
+        bars_source(
+            settings.kafka,
+            ";".join(settings.source_topics),
+            "kafka-offset" if settings.replay else "processing-time",
+            startup=settings.start,
+            start_ms=settings.from_ms,
+            end_ms=settings.to_ms,
+            bounded=settings.replay,
+            group=settings.group_id,
+            lateness_ms=settings.lateness_ms,
+        )
+    )
+    t_env.execute_sql(
+        outbox_sink(
+            settings.kafka,
+            settings.output_topics(),
+            exactly_once=settings.exactly_once,
+            transaction_prefix=settings.group_id,
+        )
+    )
+
+    # (symbol_group, messages, places): raw JSON of bars, signals and statuses, joined in the JVM
+    frames = t_env.to_data_stream(t_env.sql_query(frames_query(settings.groups, settings.frame_length, topics=True)))
+
+    # (records): outcomes as outgoing messages; keyed state holds open signals and the bars kept
+    records = (
+        frames.key_by(lambda frame: frame[0])
+        .process(FollowSignals(settings), OUTPUT_TYPE)
+        .uid("outcomes")
+        .name("follow signals, and write Redis")
+    )
+    t_env.create_temporary_view("outgoing", t_env.from_data_stream(records))
+    return t_env.execute_sql(publish_query("outgoing"))
+
+
+def check(settings: OutcomeSettings) -> None:
+    """Refuse to start on what cannot work, naming it: broker, Redis."""
+    require_broker(settings.kafka)
+    if settings.redis:
+        require_redis(settings.redis)
+    ensure_topics(settings.kafka, [*settings.source_topics, *settings.output_topics()])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Check, build and, on a local mini cluster, wait for the end."""
+    settings = parse_outcome_settings(sys.argv[1:] if arguments is None else arguments)
+    try:
+        check(settings)
+    except ConnectionError as error:
+        raise SystemExit(f"signals: {error}") from None
+    environment = stream_environment(settings, name="outcomes")
+    result = build(environment.table, settings)
+    if environment.local:
+        result.wait()
+
+
+if __name__ == "__main__":
+    main()
