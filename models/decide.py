@@ -152,10 +152,7 @@ def decide(
             expires_ms=until,
         )
     own = decisions["moderate"]
-    parts = [
-        part if isinstance(part, Contribution) else Contribution(feature=part[0], value=_plain(part[1]), contribution=float(part[2]))
-        for part in contributions
-    ]
+    parts = [_contribution(part) for part in contributions]
     return Signal(
         signal_id=signal_id(symbol, timeframe, end_ms, revision, bundle),
         symbol=symbol,
@@ -241,6 +238,13 @@ def _refusal(
         if value is None or value != value:
             return NoSignal("missing_feature", name)
     return None
+
+
+def _contribution(part: Contribution | tuple[str, float | None, float]) -> Contribution:
+    if isinstance(part, Contribution):
+        return part
+    feature, value, share = part
+    return Contribution(feature=feature, value=_plain(value), contribution=float(share))
 
 
 def _plain(value: float | None) -> float | None:
