@@ -13,7 +13,13 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to the ``signals`` command."""
+    app.command()(ingest)
     app.command()(parse)
+    app.command()(bars)
+    app.command(
+        "build-bars",
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    )(build_bars)
 
 
 def _lines(file: Path) -> Iterator[bytes]:
@@ -67,3 +73,133 @@ def parse(
             text = refused.payload.decode(errors="backslashreplace")
             print(f"line {number}: {refused.reason}: {text}", file=sys.stderr)
     sys.stdout.flush()
+
+
+def bars(
+    file: Annotated[Path, typer.Argument(help="trades, one JSON message a line, as `signals parse` prints them")],
+    timeframe: Annotated[str, typer.Option(help="1s, 1m, 5m, 1h or 1d")] = "1m",
+    calendar: Annotated[str, typer.Option(help="exchange calendar for days, as XNYS, CMES or 24/7")] = "",
+) -> None:
+    """Print the bars that trades become, as JSON lines; lines that are no trades go to stderr with the reason.
+
+    The SQL is that of the bars job. Bars are ordered by symbol and start; other messages than trades are passed over.
+
+    Example: signals parse binance FILE | signals bars - --timeframe 1m
+    """
+    import msgspec
+
+    from connectors.calendars import calendar as calendar_named
+    from connectors.settings import load
+    from jobs.bars import bars_of
+    from models.messages import TIMEFRAME_MS, Trade, decode, encode
+
+    if timeframe not in TIMEFRAME_MS:
+        raise typer.BadParameter(f"--timeframe = {timeframe!r}: must be one of {', '.join(TIMEFRAME_MS)}")
+    settings = load(None, venues=[]).bars
+    if calendar:
+        try:
+            calendar_named(calendar)
+        except ValueError as error:
+            raise typer.BadParameter(f"--{error}") from None
+        settings = settings.model_copy(update={"calendars": {"*": calendar}})
+    others = ("timeframe", "bid_price", "ask_price", "news_id", "contracts", "put_call_ratio", "implied_volatility")
+
+    def trades() -> Iterator[Trade]:
+        for number, line in enumerate(_lines(file), start=1):
+            if not line.strip():
+                continue
+            try:
+                yield decode(line, Trade)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                try:
+                    held = msgspec.json.decode(line)
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    held = None
+                if isinstance(held, dict) and any(name in held for name in others):
+                    continue
+                print(f"line {number}: {error}: {line.decode(errors='backslashreplace').strip()}", file=sys.stderr)
+
+    for bar in bars_of(trades(), timeframe, settings):
+        sys.stdout.buffer.write(encode(bar) + b"\n")
+    sys.stdout.flush()
+
+
+def build_bars(context: typer.Context) -> None:
+    """Run the bars job (trades to bars in Kafka) on a local mini cluster, until Ctrl-C.
+
+    Example: signals build-bars --kafka 127.0.0.1:9092 --timeframes 1m,1d
+    """
+    from jobs.bars import main
+
+    main(context.args)
+
+
+def ingest(
+    venues: Annotated[str, typer.Option(help="comma-separated, of alpaca, polygon, binance, binance_us")] = "",
+    kafka: Annotated[str, typer.Option(help="bootstrap address, host:port")] = "",
+    config: Annotated[Path | None, typer.Option(help="settings file (default: signals.toml)")] = None,
+    metrics_port: Annotated[int, typer.Option(help="port of /metrics; 0: a free one, printed")] = -1,
+    check: Annotated[bool, typer.Option(help="only say what is missing")] = False,
+) -> None:
+    """Bring market data into Kafka from every configured source at once, until Ctrl-C.
+
+    Example: ALPACA_API_KEY=... ALPACA_SECRET_KEY=... signals ingest --venues alpaca,binance_us
+    """
+    import asyncio
+    import logging
+    import signal
+
+    from connectors.settings import SettingsError, load
+
+    overrides: dict[str, object] = {}
+    if venues:
+        overrides["venues"] = [name.strip() for name in venues.split(",") if name.strip()]
+    if kafka:
+        overrides["kafka"] = kafka
+    if metrics_port >= 0:
+        overrides["metrics_port"] = metrics_port
+    try:
+        settings = load(config, **overrides)
+        settings.require()
+    except SettingsError as error:
+        print(f"ingest: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    if check:
+        print(f"ready: {', '.join(settings.venues) or 'no venue'}; {len(settings.feeds)} Kafka feeds")
+        return
+
+    from prometheus_client import start_http_server
+
+    from connectors.ingest_metrics import REGISTRY
+    from connectors.intake import CHECK_TOPIC
+    from connectors.kafka import ensure_topics, require_broker
+    from connectors.kafka_feed import MappingError
+    from jobs import ingest as job
+    from models.messages import TOPICS
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        require_broker(settings.kafka)
+    except ConnectionError as error:
+        print(f"ingest: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    names = [name for name in TOPICS.values() if name.startswith("market-data-")]
+    ensure_topics(settings.kafka, [*names, CHECK_TOPIC, "dead-letter"])
+    server, _ = start_http_server(settings.metrics_port, registry=REGISTRY)
+    print(f"metrics: http://127.0.0.1:{server.server_port}/metrics", flush=True)
+
+    async def go() -> list[str]:
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        return await job.run(settings, stop)
+
+    try:
+        refusals = asyncio.run(go())
+    except MappingError as error:
+        print(f"ingest: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    for refusal in refusals:
+        print(f"ingest: {refusal}", file=sys.stderr)
+    if refusals:
+        raise typer.Exit(1)

@@ -1,0 +1,94 @@
+"""Start every simulated venue as one process: ``python -m tests.simulators [--events-per-s 50] [--bars FILE ...]``.
+
+Prints one JSON line when ready, ``{"alpaca": {"ws": .., "rest": ..}, .., "settings": "FILE"}``: the file is a settings
+file for ``signals ingest --config FILE``. Then it replays real data: daily prices as trades with contiguous ids and as
+minute bars, or minute bars from TSV files. Faults on command: GET ``{rest}/control?fault=drop&amount=1``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import json
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from models.messages import Message
+from tests.simulators.alpaca import AlpacaSimulator
+from tests.simulators.base import Simulator
+from tests.simulators.binance import BinanceSimulator
+from tests.simulators.data import minute_file, minutes, trades
+from tests.simulators.polygon import PolygonSimulator
+
+SYMBOLS = {"alpaca": ["AAPL", "MSFT"], "polygon": ["GOOG", "IBM"], "binance_us": ["BTCUSDT", "ETHUSDT"]}
+_REAL = {"BTCUSDT": "AAPL", "ETHUSDT": "MSFT"}
+
+
+def _now(message: Message, at_ms: int) -> Message:
+    """A real price at the present time: a live venue has no other."""
+    return msgspec.structs.replace(message, timestamp_ms=at_ms)
+
+
+async def _replay(
+    simulator: Simulator, symbols: list[str], per_s: float, bars: dict[str, Path], stop: asyncio.Event
+) -> None:
+    sources: dict[str, Iterator[Message]] = {name: trades(name, real=_REAL.get(name, name)) for name in symbols}
+    candles: dict[str, Iterator[Message]] = {
+        name: itertools.chain.from_iterable(
+            minute_file(bars[name], name) if name in bars else minutes(name, _REAL.get(name, name)) for _ in (0,)
+        )
+        for name in symbols
+    }
+    while not stop.is_set():
+        at = time.time_ns() // 1_000_000
+        for name in symbols:
+            await simulator.feed([_now(next(sources[name]), at)])
+            if (bar := next(candles[name], None)) is not None:
+                await simulator.feed([bar])
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2 * len(symbols) / per_s):
+                await stop.wait()
+
+
+async def _serve(options: argparse.Namespace) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    bars = dict(entry.split("=", 1) for entry in options.bars)
+    async with AlpacaSimulator() as alpaca, PolygonSimulator() as polygon, BinanceSimulator() as binance:
+        venues: dict[str, Simulator] = {"alpaca": alpaca, "polygon": polygon, "binance_us": binance}
+        lines = [f"venues = {json.dumps(list(venues))}"]
+        for name, simulator in venues.items():
+            lines += [f"[{name}]", f'host = "{simulator.ws}"', f'rest = "{simulator.rest}"', 'calendar = "24/7"']
+            lines.append(f"symbols = {json.dumps(SYMBOLS[name])}")
+            lines.append('channels = ["trades", "bars"]')
+            lines += ['key = "key"'] if name != "binance_us" else []
+            lines += ['secret = "secret"'] if name == "alpaca" else []
+        with tempfile.NamedTemporaryFile("w", prefix="simulated-", suffix=".toml") as file:
+            file.write("\n".join(lines) + "\n")
+            file.flush()
+            ready = {name: {"ws": s.ws, "rest": s.rest} for name, s in venues.items()} | {"settings": file.name}
+            print(json.dumps(ready), flush=True)
+            files = {name: Path(path) for name, path in bars.items()}
+            await asyncio.gather(
+                *(_replay(s, SYMBOLS[name], options.events_per_s, files, stop) for name, s in venues.items())
+            )
+
+
+def main() -> None:
+    """Parse the command line and serve until Ctrl-C."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events-per-s", type=float, default=50, help="events a second and venue")
+    parser.add_argument("--bars", nargs="*", default=[], metavar="SYMBOL=FILE", help="minute bars to replay (TSV)")
+    asyncio.run(_serve(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
