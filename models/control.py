@@ -19,6 +19,8 @@ from collections.abc import Callable
 from typing import Literal
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from models.manifest import Life, Manifest
 
@@ -132,6 +134,24 @@ def bundle_in_force(state: ControlState, end_ms: int) -> str:
 def shadow_in_force(state: ControlState, end_ms: int) -> str:
     """The bundle that scores such a bar without emitting; "" for none."""
     return _at(state.shadows, end_ms, "")
+
+
+def split(state: ControlState, end_ms: npt.NDArray[np.int64]) -> list[tuple[str, npt.NDArray[np.int64]]]:
+    """A frame's bars by the bundle that scores them: (bundle, row numbers), every row once, in order.
+
+    One entry unless the frame straddles a barrier.
+
+    >>> state = ControlState(initial="a", changes=(Change(10, "b"),))
+    >>> [(bundle, rows.tolist()) for bundle, rows in split(state, np.array([9, 10, 5]))]
+    [('a', [0, 2]), ('b', [1])]
+    """
+    # The last change at or before a bar holds: changes are in order, equal barriers replaced.
+    place = np.searchsorted(np.array([change.effective_ms for change in state.changes]), end_ms, side="right")
+    named = (state.initial, *(change.bundle for change in state.changes))
+    rows: dict[str, list[npt.NDArray[np.int64]]] = {}
+    for index in np.unique(place):
+        rows.setdefault(named[index], []).append(np.flatnonzero(place == index))
+    return [(bundle, np.sort(np.concatenate(parts))) for bundle, parts in rows.items()]
 
 
 def verify_message(message: ControlMessage, manifest: Manifest, bundle_id: str, feature_set_hash: str) -> str:

@@ -1,6 +1,7 @@
 """A bundle change: each bar is scored by exactly one bundle, whatever the order of reading; refusals change nothing."""
 
 import msgspec
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from models.control import (
     expired,
     expiry_factor,
     shadow_in_force,
+    split,
     verify_message,
 )
 from models.manifest import Life
@@ -53,6 +55,11 @@ def test_the_last_word_about_a_moment_wins(drawn):
         table[at:] = [stack[-1]] * (60 - at)
         state = apply(state, ControlMessage(kind=kind, bundle=bundle, effective_ms=at, sequence=number))
         assert state.refused == ""
+    ends = np.arange(60)[::-1]
+    seen = np.concatenate([rows for _, rows in split(state, ends)])
+    assert sorted(seen.tolist()) == list(range(60))  # no bar unscored, none scored twice
+    for bundle, rows in split(state, ends):
+        assert {table[end] for end in ends[rows]} == {bundle}
     assert [bundle_in_force(state, end) for end in range(60)] == table
 
 
