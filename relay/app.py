@@ -102,12 +102,16 @@ async def change_me(request: Request, identity: Identity) -> Response:
 async def bars(request: Request, identity: Identity) -> Response:
     """Recent bars of a symbol, oldest first: ``[[start_ms, open, high, low, close, volume], ...]``."""
     symbol, timeframe = request.query_params.get("symbol", ""), request.query_params.get("timeframe", "")
-    if not 0 < len(symbol) <= 24 or timeframe not in TIMEFRAME_MS:
-        return reply({"error": f"give a symbol and a timeframe of {', '.join(TIMEFRAME_MS)}"}, 400)
-    key = redis_keys.bars_key(symbol, timeframe)
+    if not 0 < len(symbol) <= 24 or timeframe not in (*TIMEFRAME_MS, "auto"):
+        return reply({"error": f"give a symbol and a timeframe of {', '.join(TIMEFRAME_MS)}, or auto"}, 400)
+    found = []
     try:
-        held: Any = services(request).follower.redis.lrange(key, -2 * redis_keys.BARS_MAX, -1)
-        found = unpack(await held)
+        for name in TIMEFRAME_MS if timeframe == "auto" else (timeframe,):
+            timeframe = name
+            key = redis_keys.bars_key(symbol, timeframe)
+            held: Any = services(request).follower.redis.lrange(key, -2 * redis_keys.BARS_MAX, -1)
+            if found := unpack(await held):
+                break
     except (RedisError, OSError):
         return reply({"error": "the pipeline cannot be reached; try again"}, 503)
     except msgspec.DecodeError as error:

@@ -59,7 +59,7 @@ export class PriceChart {
     const c = colours();
     this.#chart = createChart($("chart"), base(c));
     const chart = this.#chart;
-    this.#series.candles = chart.addSeries(CandlestickSeries, { upColor: faded(c.up, 0.15), downColor: c.down, borderUpColor: c.up, borderDownColor: c.down, wickUpColor: c.up, wickDownColor: c.down });
+    this.#series.candles = chart.addSeries(CandlestickSeries, { upColor: faded(c.up, 0.15), downColor: c.down, autoscaleInfoProvider: (own) => this.#scale(own()), borderUpColor: c.up, borderDownColor: c.down, wickUpColor: c.up, wickDownColor: c.down });
     this.#series.volume = chart.addSeries(HistogramSeries, { priceScaleId: "volume", priceFormat: { type: "volume" }, lastValueVisible: false, priceLineVisible: false });
     chart.priceScale("volume").applyOptions({ scaleMargins: { top: 0.84, bottom: 0 } });
     const plain = { lineWidth: 1.5, priceLineVisible: false, lastValueVisible: false };
@@ -82,12 +82,11 @@ export class PriceChart {
 
   // Show a signal (or only a symbol, for a summary).
   async show(message, others) {
-    const timeframe = message?.data.timeframe ?? this.timeframe ?? "1d";
-    this.timeframe = timeframe;
+    const timeframe = message?.data.timeframe ?? "auto";
     this.message = message;
     this.others = others;
     if (!message) return this.#nothing("Nothing to chart", "Choose a signal on the left.");
-    $("chart-title").textContent = `${message.symbol} · ${timeframe}`;
+    $("chart-title").textContent = timeframe === "auto" ? message.symbol : `${message.symbol} · ${timeframe}`;
     const key = `${message.symbol} ${timeframe}`;
     const moved = key !== this.#key;
     this.#key = key;
@@ -99,7 +98,7 @@ export class PriceChart {
       return;
     }
     if (key !== this.#key) return; // another symbol was chosen meanwhile
-    if (bars.length === 0) return this.#nothing("No bars yet", `${message.symbol} has no recent ${timeframe} bars; they appear as the pipeline receives them.`);
+    if (bars.length === 0) return this.#nothing("No bars yet", `${message.symbol} has no recent bars; they appear as the pipeline receives them.`);
     $("chart").hidden = false;
     $("chart-empty").hidden = true;
     this.#bars = bars.map(([ms, open, high, low, close, volume]) => ({ time: ms / 1000, open, high, low, close, volume }));
@@ -110,6 +109,15 @@ export class PriceChart {
   refresh() { if (this.message) return this.show(this.message, this.others); }
 
   retheme() { if (this.#chart) { this.build(); this.#focus(); } }
+
+  // Keep entry, target and stop in sight, unless they are far from the candles.
+  #scale(own) {
+    const data = this.message?.data;
+    if (!own?.priceRange || !known(data?.entry_price)) return own;
+    const { minValue, maxValue } = own.priceRange, room = 1.5 * (maxValue - minValue);
+    const near = [data.entry_price, data.target_price, data.stop_loss].filter((v) => v > minValue - room && v < maxValue + room);
+    return { ...own, priceRange: { minValue: Math.min(minValue, ...near), maxValue: Math.max(maxValue, ...near) } };
+  }
 
   #focus() {
     const total = this.#bars.length;

@@ -67,4 +67,11 @@ export function span(ms) {
   return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3600)} h`;
 }
 
+// A padlock drawn here: not every system has the character.
+export function padlock() {
+  return h("span", { class: "padlock" }, svg("svg", { viewBox: "0 0 12 14", width: 11, height: 13, "aria-hidden": "true" },
+    svg("rect", { x: 1, y: 6, width: 10, height: 7.5, rx: 1.6, fill: "currentColor" }), svg("path", { d: "M3.3 6V4a2.7 2.7 0 0 1 5.4 0v2", fill: "none", stroke: "currentColor", "stroke-width": 1.6 })),
+  h("span", { class: "visually-hidden" }, "Locked: "));
+}
+
 export const words = (name) => name.replaceAll("_", " ");

@@ -1,7 +1,7 @@
 // The page: views, the feed, keys, and the states a user must know of.
 
 import { PriceChart } from "./chart.js";
-import { $, h, known, percent, price, side, signed, span } from "./dom.js";
+import { $, h, known, padlock, percent, price, side, signed, span } from "./dom.js";
 import { panel } from "./panel.js";
 import { performancePage } from "./performance.js";
 import { Session } from "./session.js";
@@ -12,7 +12,6 @@ import { systemPage } from "./system.js";
 const session = new Session(), store = new Store(), chart = new PriceChart(session);
 const VIEWS = ["signals", "performance", "system", "settings"];
 const MODES = { live: ["good", "●", "Live"], delayed: ["warn", "◷", "Delayed"], replay: ["warn", "⟲", "Replay"], simulated: ["warn", "⚗", "Simulated"], unknown: ["", "◌", "No data yet"] };
-const STALE_MS = 180_000;
 let view = "signals", chosen = null, waiting = false, charted = null, refresher = null;
 
 // What is shown of the states
@@ -21,7 +20,7 @@ function showStates() {
   const [tone, glyph, text] = MODES[store.mode] ?? MODES.unknown;
   $("mode").className = `badge ${tone}`;
   $("mode").replaceChildren(glyph, h("span", {}, ` ${text}`));
-  const stale = session.state === "open" && store.mode === "live" && store.heardAt > 0 && Date.now() - store.heardAt > STALE_MS;
+  const stale = session.state === "open" && store.stale;
   const connection = { open: stale ? ["warn", "◔", "Stale"] : ["good", "✓", "Connected"], connecting: ["warn", "…", "Connecting"], lost: ["bad", "✕", "Disconnected"], "signed-out": ["", "○", "Signed out"] }[session.state];
   $("connection").className = `badge ${connection[0]}`;
   $("connection").dataset.state = stale ? "stale" : session.state;
@@ -45,7 +44,7 @@ function item(message) {
   const id = Store.id(message), data = message.data, selected = id === chosen;
   const common = { role: "option", id: `signal-${id}`, "data-id": id, "aria-selected": String(selected), class: store.fresh.has(id) ? "fresh" : null, onclick: () => choose(id) };
   if (message.type === "signal_summary") {
-    return h("li", common, h("div", { class: "row" }, h("span", { class: "symbol" }, message.symbol), h("span", { class: "side hold" }, "🔒 summary")),
+    return h("li", common, h("div", { class: "row" }, h("span", { class: "symbol" }, message.symbol), h("span", { class: "side hold" }, padlock(), "summary")),
       h("div", { class: "row small quiet" }, h("span", {}, `${data.historical_performance.signals} closed`), h("span", {}, `hit ${percent(data.historical_performance.hit_rate)}`)));
   }
   const update = store.updates.get(id), left = message.expires_ms - store.now(message.symbol);
@@ -137,7 +136,8 @@ const route = () => show(location.hash.slice(2));
 session.addEventListener("state", ({ detail }) => {
   if (detail.state === "signed-out") { session.user = null; $("signin-error").textContent = detail.reason ? `✕ ${detail.reason}` : ""; }
   showStates();
-  if (detail.state === "open" || detail.state === "signed-out") route();
+  const reading = view !== "signals" && !$(`view-${view}`).hidden; // a page being read is not drawn anew
+  if ((detail.state === "open" && !reading) || detail.state === "signed-out") route();
 });
 session.addEventListener("message", ({ detail }) => {
   store.take(detail);

@@ -1,8 +1,8 @@
 // Details of one signal, as far as the user's tier shows it; what a higher tier adds is named, never sent.
 
-import { figure, h, known, moment, percent, price, side, signed, span, words } from "./dom.js";
+import { figure, h, known, moment, padlock, percent, price, side, signed, span, words } from "./dom.js";
 
-const lock = (title, text, tier) => h("div", { class: "lock" }, h("h3", {}, `🔒 ${title}`), h("p", {}, text), h("p", {}, h("b", {}, `${tier} tier`)));
+const lock = (title, text, tier) => h("div", { class: "lock" }, h("h3", {}, padlock(), title), h("p", {}, text), h("p", {}, h("b", {}, `${tier} tier`)));
 
 function meter(value, base) {
   const bar = h("div", { class: "bar", role: "img", "aria-label": `probability ${percent(value)}${known(base) ? `, base rate ${percent(base)}` : ""}` }, h("i", { style: { width: `${value * 100}%` } }));
@@ -20,9 +20,9 @@ function history(performance) {
 function summary(message) {
   const data = message.data, premium = data.tier_required === "premium";
   return [
-    h("div", { class: "panel-head" }, h("h2", {}, message.symbol), h("span", { class: "side hold" }, "🔒 summary")),
+    h("div", { class: "panel-head" }, h("h2", {}, message.symbol), h("span", { class: "side hold" }, padlock(), "summary")),
     h("div", {}, h("h3", {}, "How earlier signals went"), history(data.historical_performance)),
-    h("p", { class: "num" }, `${data.signal_count_today} signals on the latest day.`),
+    h("p", { class: "num" }, `Signals on the latest day: ${data.signal_count_today}`),
     premium
       ? lock(data.upgrade_prompt, "Action, confidence, entry, target and stop, reasoning, and a chart image, as each signal appears.", "Premium")
       : lock("Below 60 % confidence", "Signals of lower confidence are shown to dynamic users, with their risk analysis.", "Dynamic"),

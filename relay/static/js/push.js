@@ -49,7 +49,7 @@ export async function notifications(session, card) {
   });
 
   said.id = "push-said";
-  card.replaceChildren(
+  card.replaceChildren(...[
     h("h2", {}, "Notifications"),
     told.targets.length
       ? h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", {}, "Channel"), h("th", {}, "Address"), h("th", {}, ""))), h("tbody", {}, told.targets.map((target) => h("tr", {}, h("td", {}, target.channel), h("td", {}, String(target.address).slice(0, 60)),
@@ -61,5 +61,6 @@ export async function notifications(session, card) {
     h("form", { class: "form", onsubmit: save }, h("h3", {}, "How loudly"), Object.entries(KINDS).map(([kind, name]) => h("div", { class: "pair" }, h("label", { for: `push-${kind}` }, name), selects[kind])),
       h("div", { class: "pair" }, h("label", { for: "quiet-start" }, "Quiet from"), start), h("div", { class: "pair" }, h("label", { for: "quiet-end" }, "Quiet until"), end), h("button", { type: "submit", class: "primary" }, "Save")),
     said,
-    told.undelivered.length ? h("details", {}, h("summary", {}, `${told.undelivered.length} undelivered`), h("ul", {}, told.undelivered.map((note) => h("li", { class: "small" }, `${moment(Number(note.at_ms))} · ${note.channel} · ${note.title}: ${words(note.reason)} (${note.attempts} attempts)`)))) : null);
+    told.undelivered.length ? h("details", {}, h("summary", {}, `${told.undelivered.length} undelivered`), h("ul", {}, told.undelivered.map((note) => h("li", { class: "small" }, `${moment(Number(note.at_ms))} · ${note.channel} · ${note.title}: ${words(note.reason)} (${note.attempts} attempts)`)))) : null,
+  ].filter(Boolean));
 }

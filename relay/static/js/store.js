@@ -1,5 +1,7 @@
 // What the page holds: active signals, their updates and prices, as the relay told them.
 
+const BAR_MS = { "1s": 1e3, "1m": 6e4, "5m": 3e5, "1h": 36e5, "1d": 864e5 };
+
 export class Store {
   signals = new Map(); // id -> message
   updates = new Map(); // id -> updates
@@ -15,9 +17,9 @@ export class Store {
     return message.data.signal_id ?? `summary ${message.symbol}`;
   }
 
-  #see(symbol, ms) {
+  #see(symbol, ms, fresh = true) {
     if (ms > (this.clocks.get(symbol) ?? 0)) this.clocks.set(symbol, ms);
-    this.heardAt = Date.now();
+    if (fresh || this.heardAt === 0) this.heardAt = Date.now();
   }
 
   take(message) {
@@ -26,7 +28,7 @@ export class Store {
       case "system": this.mode = message.mode; this.pipelineOk = message.pipeline_ok; break;
       case "snapshot":
         if (message.reset) { this.signals.clear(); this.updates.clear(); }
-        for (const signal of [...message.signals].reverse()) this.#put(signal);
+        for (const signal of [...message.signals].reverse()) this.#put(signal, false);
         for (const update of message.updates) this.updates.set(update.signal_id, update.updates);
         break;
       case "signal_summary": case "trading_signal": case "dynamic_signal":
@@ -49,8 +51,8 @@ export class Store {
     }
   }
 
-  #put(message) {
-    this.#see(message.symbol, message.timestamp_ms);
+  #put(message, fresh = true) {
+    this.#see(message.symbol, message.timestamp_ms, fresh);
     if (message.supersedes) this.#end(message.supersedes, "superseded");
     const id = Store.id(message);
     this.signals.delete(id);
@@ -64,6 +66,13 @@ export class Store {
     this.ended.unshift({ signal, reason, updates: this.updates.get(id) });
     this.ended.length = Math.min(this.ended.length, 50);
     this.updates.delete(id);
+  }
+
+  // Whether news is overdue: nothing new for two bars of the shortest timeframe followed (and at least three minutes).
+  get stale() {
+    if (this.mode !== "live" || this.heardAt === 0) return false;
+    const lengths = [...this.signals.values()].map((m) => BAR_MS[m.data.timeframe]).filter(Boolean);
+    return lengths.length > 0 && Date.now() - this.heardAt > Math.max(180_000, 2 * Math.min(...lengths));
   }
 
   now(symbol) {

@@ -12,13 +12,16 @@ function value(name, v, now) {
     return v.toLocaleString();
   }
   if (Array.isArray(v)) return v.map((item) => (typeof item === "object" ? JSON.stringify(item) : item)).join(", ") || "–";
-  return typeof v === "object" ? h("dl", { class: "facts" }, Object.entries(v).flatMap(([k, x]) => [h("dt", {}, words(k)), h("dd", { class: "num" }, value(k, x, now))])) : String(v);
+  return String(v);
 }
 
-const facts = (object, now) => h("dl", { class: "facts" }, Object.entries(object).flatMap(([k, v]) => [h("dt", {}, words(k.replace(/_(ms|s)$/, ""))), h("dd", { class: "num" }, value(k, v, now))]));
+const rows = (object, now, before = "") => Object.entries(object).flatMap(([k, v]) => (v && typeof v === "object" && !Array.isArray(v)
+  ? rows(v, now, `${before}${words(k)} · `)
+  : [h("dt", {}, before + words(k.replace(/_(ms|s)$/, ""))), h("dd", { class: "num" }, value(k, v, now))]));
+const facts = (object, now) => h("dl", { class: "facts" }, rows(object, now));
 
-function card(title, object, now, missing) {
-  return h("div", { class: "card third" }, h("h2", {}, title), object ? facts(object, now) : h("p", { class: "quiet" }, missing));
+function card(title, object, now, missing, shape = "third") {
+  return h("div", { class: `card ${shape}` }, h("h2", {}, title), object ? facts(object, now) : h("p", { class: "quiet" }, missing));
 }
 
 export async function systemPage(session) {
@@ -36,8 +39,8 @@ export async function systemPage(session) {
     card("Model bundle", pipeline.bundle, now, "No bundle has been announced yet."),
     card("Drift", pipeline.drift, now, "No drift figures yet."),
     h("div", { class: "card wide" }, h("h2", {}, "Venues"), venues.length
-      ? h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", {}, "Venue"), h("th", {}, "State"), h("th", {}, "Details"))), h("tbody", {}, venues.map(([name, v]) => h("tr", {}, h("td", {}, name.slice(6)), h("td", {}, `${v.state === "streaming" || v.state === "connected" ? "● " : "✕ "}${v.state ?? "unknown"}`), h("td", { class: "num" }, Object.entries(v).filter(([k]) => k !== "state").map(([k, x]) => `${words(k)}: ${typeof x === "object" ? JSON.stringify(x) : k.endsWith("_ms") && x > 1e11 ? moment(x) : x}`).join(" · ")))))))
+      ? h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", {}, "Venue"), h("th", {}, "State"), h("th", {}, "Details"))), h("tbody", {}, venues.map(([name, v]) => h("tr", {}, h("td", {}, name.slice(6)), h("td", {}, `${v.state === "streaming" || v.state === "connected" ? "● " : "✕ "}${v.state ?? "unknown"}`), h("td", {}, Object.entries(v).filter(([k]) => k !== "state").map(([k, x]) => `${words(k)}: ${typeof x === "object" ? JSON.stringify(x) : k.endsWith("_ms") && x > 1e11 ? moment(x) : x}`).join(" · ")))))))
       : h("p", { class: "quiet" }, "No venue reports here. In a replay the bars come from a file.")),
-    card("Relay", relay, now, ""),
+    card("Relay", relay, now, "", "wide columns"),
     ...Object.entries(pipeline).filter(([name]) => !known_.has(name) && !name.startsWith("venue:")).map(([name, object]) => card(words(name), typeof object === "object" ? object : { value: object }, now, ""))));
 }

@@ -1,0 +1,315 @@
+"""The dashboard in real Chromium: sign-in, live signals, resuming, tier locks, states, no console errors."""
+
+import contextlib
+import os
+import random
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from connectors.redis_bars import push_bars
+from models.messages import Bar
+
+pytestmark = pytest.mark.integration
+
+#: Where screenshots are kept, when asked for: SCREENSHOTS=docs/screenshots pytest ...
+SCREENSHOTS = os.environ.get("SCREENSHOTS")
+REMEDY = "the dashboard is tested in Chromium: apt-get update && apt-get install -y chromium chromium-driver"
+
+
+REASONS = {
+    "buy": "RSI indicates oversold conditions. Above-average volume supporting the move",
+    "sell": "RSI indicates overbought conditions. High volume confirming bearish pressure",
+}
+
+
+def find(*names):
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.fail(f"{names[0]} is not installed; {REMEDY}")
+    return found
+
+
+class Page:
+    """A browser at the relay's page."""
+
+    def __init__(self, folder: Path, width: int = 1440, height: int = 900):
+        options = Options()
+        options.binary_location = find("chromium", "chromium-browser", "google-chrome")
+        for flag in (
+            "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+            "disable-component-update", "disable-sync", "disable-dev-shm-usage", f"user-data-dir={folder}",
+            f"window-size={width},{height}",
+        ):  # fmt: skip
+            options.add_argument(f"--{flag}")
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        service = Service(find("chromedriver"), log_output=subprocess.DEVNULL)
+        self.driver = webdriver.Chrome(options=options, service=service)
+
+    def text(self, selector: str) -> str:
+        return self.driver.execute_script(
+            "const e = document.querySelector(arguments[0]); return e && e.checkVisibility() ? e.innerText : ''",
+            selector,
+        )
+
+    def until(self, selector: str, *words: str, timeout: float = 15) -> str:
+        """Wait until the element shows all the words."""
+        with contextlib.suppress(Exception):
+            WebDriverWait(self.driver, timeout, 0.1).until(
+                lambda _: all(word in self.text(selector) for word in words or ("",)) and self.text(selector)
+            )
+        shown = self.text(selector)
+        missing = [word for word in words if word not in shown]
+        assert shown, f"{selector} shows nothing"
+        assert not missing, f"{selector} shows {shown!r}, not {missing}"
+        return shown
+
+    def sign_in(self, url: str, token: str) -> None:
+        self.driver.get(url)
+        self.until("#signin", "Sign in")
+        self.driver.find_element(By.ID, "token").send_keys(token + Keys.ENTER)
+        self.until("#connection", "Connected")
+
+    def problems(self) -> list[str]:
+        """What the console holds that is worse than a note."""
+        return [e["message"] for e in self.driver.get_log("browser") if e["level"] in ("SEVERE", "WARNING")]
+
+    def keep(self, name: str) -> None:
+        if SCREENSHOTS:
+            Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
+            time.sleep(1.2)  # charts and transitions settle
+            self.driver.save_screenshot(f"{SCREENSHOTS}/{name}.png")
+
+
+@pytest.fixture
+def page(tmp_path):
+    held = Page(tmp_path / "profile")
+    yield held
+    held.driver.quit()
+
+
+def bars(relay, symbol="AAPL", timeframe="1m", count=150, price=100.0, end_ms=None):
+    """A wandering price that ends at ``price``."""
+    minute, end_ms = 60_000, end_ms or int(time.time() * 1e3) // 60_000 * 60_000
+    steps = random.Random(symbol)
+    closes = [price]
+    for _ in range(count):
+        closes.append(closes[-1] * (1 - steps.gauss(0.0004, 0.004)))
+    closes.reverse()
+    made = [
+        Bar(symbol=symbol, timeframe=timeframe, start_ms=end_ms - (count - n) * minute, end_ms=end_ms, open=closes[n],
+            high=max(closes[n], closes[n + 1]) + steps.random() / 3,
+            low=min(closes[n], closes[n + 1]) - steps.random() / 3, close=closes[n + 1],
+            volume=1_000.0 + 700 * steps.random())
+        for n in range(count)
+    ]  # fmt: skip
+    pipeline = relay.redis.pipeline()
+    push_bars(pipeline, symbol, timeframe, made)
+    pipeline.execute()
+
+
+def fill_history(relay, make_signal, make_outcome):
+    for n in range(60):
+        symbol, side = ["AAPL", "MSFT", "IBM"][n % 3], "buy" if n % 2 else "sell"
+        old = make_signal(f"old{n}", symbol, confidence=0.5 + (n * 37 % 45) / 100, action=side)
+        hit = (n * 53) % 10 < 5
+        relay.publish_outcome(make_outcome(
+            old, "hit_target" if hit else "hit_stop" if n % 4 else "expired", 4.0 if hit else -2.2 if n % 4 else 0.4,
+            updated_ms=old.created_ms - (60 - n) * 3_600_000,
+        ))  # fmt: skip
+
+
+def test_sign_in_live_signal_and_a_restart_of_the_relay(relay, page, make_signal, make_outcome):
+    bars(relay)
+    page.sign_in(relay.url, relay.token("ann"))
+    page.until("#feed-empty", "No active signals")
+    signal = make_signal("s1")
+    relay.publish(signal)
+    page.until("#feed", "AAPL", "▲ BUY", "72 %")
+    page.until("#panel", "Model votes", "xgboost swing", "Top features", "Risk", "Distance to stop", "5.00 %")
+    page.until("#chart-title", "AAPL · 1m")
+    assert page.driver.execute_script("return document.querySelectorAll('#chart canvas').length") > 0
+    relay.publish_outcome(make_outcome(signal, "active", 1.25))
+    page.until("#feed", "▲ +1.25 %")
+
+    port = relay.port
+    relay.stop()
+    page.until("#connection", "Disconnected")
+    page.until("#banner", "trying again")
+    refused = page.problems()  # the browser itself notes each refused connection
+    assert all("ERR_CONNECTION_REFUSED" in line or "WebSocket" in line or "Failed to fetch" in line for line in refused)
+    relay.publish(make_signal("s2", "MSFT", action="sell", target_price=90.0, stop_loss=105.0, risk_profiles={}))
+    relay.settings["PORT"] = port
+    relay.start()
+    page.until("#connection", "Connected", timeout=30)
+    page.until("#feed", "AAPL", "MSFT", "▼ SELL")
+    assert page.text("#feed").count("MSFT") == 1
+    assert page.text("#banner") == ""
+    page.driver.get_log("browser")
+    relay.publish_outcome(make_outcome(signal, "hit_target", 10.0))
+    WebDriverWait(page.driver, 10).until(lambda _: "AAPL" not in page.text("#feed"))
+    assert page.problems() == []
+
+
+def test_tier_locks_show_what_an_upgrade_gives_and_hide_what_it_hides(relay, page, make_signal):
+    bars(relay)
+    relay.publish(make_signal("s1"))
+    page.sign_in(relay.url, relay.token("free", "free"))
+    page.until("#panel", "Locked:", "Upgrade to Premium", "How earlier signals went")
+    held = page.driver.page_source
+    assert not [word for word in ("110.00", "RSI indicates", "xgboost") if word in held]
+    page.until("#chart-legend", "C 100.00")
+    page.keep("free")
+    relay.store.set_tier("free", "premium")
+    page.until("#panel", "Calibrated probability", "110.00", "Locked:", "Model votes", "4.99", timeout=20)
+    assert "xgboost" not in page.driver.page_source
+    image = page.driver.find_element(By.CSS_SELECTOR, "#panel details.image")
+    image.find_element(By.TAG_NAME, "summary").click()
+    WebDriverWait(page.driver, 30).until(
+        lambda d: (
+            d.execute_script("const i = document.querySelector('img.signal-image'); return i && i.naturalWidth")
+            == 1_000
+        )
+    )
+    page.keep("premium")
+    relay.store.set_tier("free", "dynamic")
+    page.until("#panel", "xgboost swing", timeout=20)
+    assert "Locked" not in page.text("#panel")
+    assert page.problems() == []
+
+
+def test_every_page_in_light_and_dark_and_on_a_phone(relay, page, make_signal, make_outcome):
+    fill_history(relay, make_signal, make_outcome)
+    for symbol, price in (("AAPL", 100.0), ("MSFT", 100.0), ("IBM", 100.0)):
+        bars(relay, symbol, price=price)
+    for n, (symbol, side) in enumerate((("MSFT", "sell"), ("IBM", "buy"), ("AAPL", "buy"))):
+        target, stop = (110.0, 95.0) if side == "buy" else (90.0, 105.0)
+        relay.publish(make_signal(
+            f"s{n}", symbol, action=side, target_price=target, stop_loss=stop, confidence=0.66 + n / 20,
+            risk_profiles={}, reasoning=f"{symbol} - {REASONS[side]}. Confidence: {0.66 + n / 20:.1%}",
+            created_ms=int(time.time() * 1e3) // 60_000 * 60_000 - n * 60_000,
+        ))  # fmt: skip
+    relay.redis.hset("system:status", mapping={
+        "mode": '{"mode": "replay"}', "venue:alpaca": '{"state": "streaming", "lag_ms": 120, "gaps": 0}',
+        "job": '{"watermark_ms": 1700000000000, "lag_ms": 840, "checkpoint_age_ms": 9000, "bars": 18422}',
+        "bundle": '{"name": "daily-2012", "base_rates": {"buy": 0.38, "sell": 0.33}}', "drift": '{"score": 0.07}',
+    })  # fmt: skip
+    page.sign_in(relay.url, relay.token("ann"))
+    page.until("#mode", "Replay")
+    page.until("#panel", "Base rate 33 %")
+    page.until("footer", "Not financial advice")
+    page.keep("signals-light")
+    body = page.driver.find_element(By.TAG_NAME, "body")
+    body.send_keys("t")
+    assert page.driver.execute_script("return document.documentElement.dataset.theme") == "dark"
+    page.keep("signals-dark")
+    first = page.text("#panel h2")
+    body.send_keys("j")
+    WebDriverWait(page.driver, 5).until(lambda _: page.text("#panel h2") != first)
+    body.send_keys("k")
+    WebDriverWait(page.driver, 5).until(lambda _: page.text("#panel h2") == first)
+    body.send_keys("/")
+    page.driver.switch_to.active_element.send_keys("ibm")
+    page.until("#count", "1")
+    assert "MSFT" not in page.text("#feed")
+    page.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
+    page.driver.find_element(By.TAG_NAME, "body").send_keys("2")
+    page.until("#view-performance", "Closed signals", "Reliability", "hit target", "IBM")
+    page.keep("performance")
+    page.driver.find_element(By.TAG_NAME, "body").send_keys("3")
+    page.until("#view-system", "alpaca", "streaming", "daily-2012", "Drift", "dropped slow")
+    page.keep("system")
+    page.driver.find_element(By.TAG_NAME, "body").send_keys("4")
+    page.until("#view-settings", "Watchlist", "Notifications", "Quiet from")
+    page.keep("settings")
+    page.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    )
+    for view in ("signals", "performance", "system", "settings"):
+        page.driver.get(f"{relay.url}/#/{view}")
+        page.until(f"#view-{view}")
+        assert page.driver.execute_script("return document.documentElement.scrollWidth") <= 390, view
+    page.driver.get(f"{relay.url}/#/signals")
+    page.until("#feed", "AAPL")
+    page.keep("phone")
+    assert page.problems() == []
+
+
+def test_settings_are_kept_and_a_wrong_token_is_told(relay, page, make_signal):
+    page.driver.get(relay.url)
+    page.until("#signin", "Sign in")
+    page.driver.find_element(By.ID, "token").send_keys("sp_wrong" + Keys.ENTER)
+    page.until("#signin-error", "unknown or revoked")
+    page.sign_in(relay.url, relay.token("ann"))
+    page.driver.get(f"{relay.url}/#/settings")
+    page.until("#view-settings", "Watchlist")
+    box = page.driver.find_element(By.ID, "watchlist")
+    box.send_keys("ibm, MSFT")
+    box.find_element(By.XPATH, "ancestor::form//button").click()
+    page.until("#view-settings form", "Saved")
+    assert relay.store.get("ann").watchlist == ["IBM", "MSFT"]
+    page.driver.get(f"{relay.url}/#/signals")
+    relay.publish(make_signal("a", "AAPL"))
+    relay.publish(make_signal("m", "MSFT"))
+    page.until("#feed", "MSFT")
+    assert "AAPL" not in page.text("#feed")
+    assert page.problems() == []
+
+
+def test_a_hostile_text_stays_text(relay, page, make_signal):
+    hostile = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+    page.sign_in(relay.url, relay.token("ann"))
+    relay.publish(make_signal("s1", reasoning=hostile, model_votes={hostile: ("buy", 0.5)}))
+    page.until("#panel", "onerror=alert(1)")
+    assert page.driver.execute_script("return document.querySelectorAll('#panel img, #panel script').length") == 0
+    assert page.problems() == []
+
+
+def test_the_demo_page_signs_itself_in_and_renews_its_token(start_relay, page, make_signal):
+    relay = start_relay(DEMO_USER="dynamic", DEMO_TOKEN_S="6")
+    relay.publish(make_signal("s1"))
+    page.driver.get(relay.url)
+    page.until("#feed", "AAPL")
+    page.until("#panel", "xgboost swing")
+    time.sleep(9)
+    relay.publish(make_signal("s2", "MSFT"))
+    page.until("#feed", "MSFT", timeout=5)
+    assert page.text("#connection").strip().startswith("✓")
+    assert page.problems() == []
+
+
+def test_it_says_when_nothing_new_has_come_for_long(relay, page, make_signal):
+    page.sign_in(relay.url, relay.token("ann"))
+    relay.publish(make_signal("s1"))
+    page.until("#feed", "AAPL")
+    assert page.text("#banner") == ""
+    page.driver.execute_script("const real = Date.now.bind(Date); Date.now = () => real() + 300_000")
+    page.until("#banner", "Nothing new for 5 min")
+    page.until("#connection", "Stale")
+    relay.publish(make_signal("s2", "MSFT"))
+    page.until("#connection", "Connected")
+
+
+def test_it_says_when_the_pipeline_is_away(redis_server, relay_class, page, make_signal, tmp_path):
+    from connectors.local import RedisServer
+
+    with RedisServer() as own:
+        relay = relay_class(own.url, tmp_path).start()
+        try:
+            page.sign_in(relay.url, relay.token("ann"))
+            relay.publish(make_signal("s1"))
+            page.until("#feed", "AAPL")
+            own.kill()
+            page.until("#banner", "cannot reach the pipeline", timeout=20)
+            page.until("#feed", "AAPL")
+        finally:
+            relay.stop()
