@@ -1,6 +1,7 @@
 """Training is purged, repeatable, honest about noise, and finds what is really there."""
 
 import json
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -248,3 +249,19 @@ def test_the_shipped_configs_parse_and_match_their_bundles():
         assert config.name == name == manifest["name"]
         assert manifest["training"]["end_ms"] <= config.cutoff_ms()
         assert sum(file.stat().st_size for file in bundle_path(name).iterdir()) < 2_000_000
+
+
+def test_the_readme_quotes_the_figures_of_the_manifests():
+    from models.bundle import bundle_names, bundle_path
+
+    lines = (Path(__file__).parents[3] / "models" / "README.md").read_text().splitlines()
+    for name in bundle_names():
+        manifest = json.loads((bundle_path(name) / "manifest.json").read_bytes())
+        line = next(line for line in lines if line.startswith(f"| {name} |"))
+        block = manifest["metrics"]["out_of_sample"]
+        signals = block["signals"]
+        assert f"log loss {block['ensemble']['log_loss']:.4f}" in line
+        assert f"base rates {block['ensemble']['log_loss_base_rates']:.4f}" in line
+        assert f"won {signals['reward']:.3f} R, {signals['reward_over_every_bar']:+.3f} R" in line
+        assert f"(t {signals['t_value']:.1f})" in line
+        assert f"{manifest['training']['rows']:,}" in line
