@@ -17,8 +17,9 @@ from connectors.stream_settings import StreamSettings
 
 @dataclass(frozen=True)
 class Environment:
-    """A table environment, and whether it is a local mini cluster of this process."""
+    """A stream and its table environment, and whether it is a local mini cluster of this process."""
 
+    stream: StreamExecutionEnvironment
     table: StreamTableEnvironment
     local: bool
 
@@ -46,6 +47,9 @@ def stream_environment(settings: StreamSettings, name: str = "signals") -> Envir
         configuration.set_string("python.executable", sys.executable)
         configuration.set_string("python.client.executable", sys.executable)
         configuration.set_string("rest.port", "0")
+        configuration.set_string("taskmanager.numberOfTaskSlots", str(settings.parallelism))
+        # A person waits at the terminal: a fault that comes back at once must end the run and show itself.
+        configuration.set_string("restart-strategy.exponential-delay.attempts-before-reset-backoff", "10")
         if settings.checkpoints is not None:
             where = str(settings.checkpoints)
             configuration.set_string(
@@ -60,4 +64,4 @@ def stream_environment(settings: StreamSettings, name: str = "signals") -> Envir
     table = StreamTableEnvironment.create(env)
     # Windows that nobody reads in one piece must not be aggregated twice.
     table.get_config().set("table.optimizer.agg-phase-strategy", "ONE_PHASE")
-    return Environment(table, local=not submitted)
+    return Environment(env, table, local=not submitted)

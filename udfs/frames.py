@@ -238,7 +238,8 @@ class FeatureFrame(msgspec.Struct, array_like=True):
     """What the feature operator hands on: bars, features and quality of one frame's n bars, and its dead letters.
 
     ``series`` lists (symbol, timeframe, source); ``index`` int32[n] points into it; ``bars`` float64[n, 8] in
-    BAR_COLUMNS order; ``width`` is f; ``values`` float64[n, f]; ``quality`` uint8[n, f] (characters); ``bundle`` the models in force.
+    BAR_COLUMNS order; ``values`` float64[n, f], f = ``width``; ``quality`` uint8[n, f] (characters); ``bundle`` the
+    models in force.
     """
 
     group: int

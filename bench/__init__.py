@@ -1,0 +1,1 @@
+"""Measurements: each script prints one JSON object with its figures as its last line."""
