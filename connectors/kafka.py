@@ -57,9 +57,11 @@ def bars_source(
         "kafka-offset": "clock AS TO_TIMESTAMP_LTZ(`offset`, 3), WATERMARK FOR clock AS clock",
     }[clock]
     if lateness_ms is not None and clock == "processing-time":
+        hours, rest_ms = divmod(lateness_ms, 3_600_000)
+        behind = f"{hours:02d}:{rest_ms // 60_000:02d}:{rest_ms % 60_000 / 1000:06.3f}"
         time += f""",
   event_time TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
-  WATERMARK FOR event_time AS event_time - INTERVAL '{lateness_ms / 1000:.3f}' SECOND(5, 3)"""
+  WATERMARK FOR event_time AS event_time - INTERVAL '{behind}' HOUR TO SECOND"""
     options = {
         "connector": "kafka",
         "topic": topic,
