@@ -102,7 +102,12 @@ SOUND, WARMING, GAP, ZERO, MISSING, STALE = (ord(c) for c in ".wgzms")
 
 @dataclass(frozen=True)
 class Output:
-    """One feature: ``first`` is the number of bars until its first value, ``low``/``high`` its range (None: open)."""
+    """One feature.
+
+    ``first`` is the number of bars until its first value, ``low`` and ``high`` its range (None: open). ``settled`` is its
+    warm-up: the bars after which its value no longer depends on where history began (to 1e-6 of its own spread, held by
+    ``signals check convergence``); None where that is no number of bars, and ``note`` says why.
+    """
 
     name: str
     unit: str
@@ -111,6 +116,11 @@ class Output:
     low: float | None = None
     high: float | None = None
     note: str = ""
+    settled: int | None = -1
+
+    def __post_init__(self) -> None:
+        if self.settled == -1:
+            object.__setattr__(self, "settled", self.first)
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ def state(p: dict[str, Any]) -> State:
 
 def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
     """The index and the flag of a strong trend."""
-    first = 2 * p["period"]
+    first, settled = 2 * p["period"], 30 * p["period"]
     return (
-        Output("adx", "points", first, f"TA-Lib ADX({p['period']})", 0, 100),
-        Output("strong_trend", "flag", first, f"adx > {p['strong']:g}", 0, 1),
+        Output("adx", "points", first, f"TA-Lib ADX({p['period']})", 0, 100, settled=settled),
+        Output("strong_trend", "flag", first, f"adx > {p['strong']:g}", 0, 1, settled=settled),
     )
 
 

@@ -1,7 +1,8 @@
 """Bollinger bands 5, 2 deviations: where the close stands between them, how narrow they are, and breakouts.
 
 ``bb_position`` is (close - lower) / (upper - lower): 0 at the lower band, 1 at the upper, outside when it breaks out.
-A band of no width (five equal closes) is undefined and masked. Population deviation, computed afresh from the five
+A close on the band is no
+breakout. A band of no width (five equal closes) is undefined and masked. Population deviation, computed afresh from the five
 closes on each bar, as TA-Lib does since 0.8 (running sums of squares would lose digits).
 Units: ratio and flags. Source: TA-Lib ``BBANDS`` (its default of 5 bars).
 """
@@ -68,5 +69,7 @@ def step(n, bar, x, s, r, out, q, c):  # type: ignore[no-untyped-def]
     lower = middle - width
     out[0] = (close - lower) / (upper - lower)
     out[1] = 1.0 if (upper - lower) / middle < squeeze else 0.0
-    out[2] = 1.0 if close > upper else 0.0
-    out[3] = 1.0 if close < lower else 0.0
+    # Four equal closes and another put it exactly on the band: rounding must not make that a breakout.
+    beyond = width * (1.0 + 1e-9)
+    out[2] = 1.0 if close - mean > beyond else 0.0
+    out[3] = 1.0 if mean - close > beyond else 0.0

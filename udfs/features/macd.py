@@ -23,13 +23,14 @@ def state(p: dict[str, Any]) -> State:
 def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
     """The line, its signal, their difference and the bar on which they cross."""
     first = p["slow"] + p["signal"] - 1
+    settled = 12 * p["slow"]
     spans = f"{p['fast']}, {p['slow']}, {p['signal']}"
     return (
-        Output("macd", "price", first, f"TA-Lib MACD({spans})"),
-        Output("macd_signal", "price", first, f"TA-Lib MACD({spans}) signal"),
-        Output("macd_histogram", "price", first, "macd - macd_signal"),
-        Output("macd_cross_bullish", "flag", first + 1, "macd rises above its signal on this bar", 0, 1),
-        Output("macd_cross_bearish", "flag", first + 1, "macd falls below its signal on this bar", 0, 1),
+        Output("macd", "price", first, f"TA-Lib MACD({spans})", settled=settled),
+        Output("macd_signal", "price", first, f"TA-Lib MACD({spans}) signal", settled=settled),
+        Output("macd_histogram", "price", first, "macd - macd_signal", settled=settled),
+        Output("macd_cross_bullish", "flag", first + 1, "macd rises above its signal on this bar", 0, 1, settled=settled),
+        Output("macd_cross_bearish", "flag", first + 1, "macd falls below its signal on this bar", 0, 1, settled=settled),
     )
 
 

@@ -42,12 +42,14 @@ def state(p: dict[str, Any]) -> State:
 
 def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
     """Two volumes, a ratio, and where IV stands in its year."""
+    volumes = f"needs {p['volume_days_min']} earlier days with volumes"
+    year = f"needs {p['iv_days_min']} earlier days with an iv"
     return (
-        Output("unusual_call_volume", "ratio", 1, "calls of the day / usual calls of a day", 0),
-        Output("unusual_put_volume", "ratio", 1, "puts of the day / usual puts of a day", 0),
+        Output("unusual_call_volume", "ratio", 1, "calls of the day / usual calls of a day", 0, note=volumes, settled=None),
+        Output("unusual_put_volume", "ratio", 1, "puts of the day / usual puts of a day", 0, note=volumes, settled=None),
         Output("put_call_ratio", "ratio", 1, "put volume / call volume", 0),
-        Output("iv_rank", "ratio", 1, f"(iv - lowest) / (highest - lowest) of {p['year']} days", 0, 1),
-        Output("iv_percentile", "ratio", 1, f"share of {p['year']} days with a lower iv", 0, 1),
+        Output("iv_rank", "ratio", 1, f"(iv - lowest) / (highest - lowest) of {p['year']} days", 0, 1, year, None),
+        Output("iv_percentile", "ratio", 1, f"share of {p['year']} days with a lower iv", 0, 1, year, None),
     )
 
 

@@ -24,12 +24,16 @@ def state(p: dict[str, Any]) -> State:
 def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
     """The index, two flags and the momentum."""
     n, first = p["period"], p["period"] + 1
+    settled = 20 * n
     return (
-        Output(f"rsi_{n}", "points", first, "TA-Lib RSI", 0, 100),
-        Output("rsi_overbought", "flag", first, f"rsi_{n} > {p['overbought']:g}", 0, 1),
-        Output("rsi_oversold", "flag", first, f"rsi_{n} < {p['oversold']:g}", 0, 1),
-        Output("rsi_momentum", "points", first + p["momentum"], f"rsi[t] - rsi[t-{p['momentum']}]", -100, 100),
-    )
+        Output(f"rsi_{n}", "points", first, "TA-Lib RSI", 0, 100, settled=settled),
+        Output("rsi_overbought", "flag", first, f"rsi_{n} > {p['overbought']:g}", 0, 1, settled=settled),
+        Output("rsi_oversold", "flag", first, f"rsi_{n} < {p['oversold']:g}", 0, 1, settled=settled),
+        Output(
+            "rsi_momentum", "points", first + p["momentum"], f"rsi[t] - rsi[t-{p['momentum']}]", -100, 100,
+            settled=settled + p["momentum"],
+        ),
+    )  # fmt: skip
 
 
 def constants(p: dict[str, Any]) -> tuple[float, ...]:

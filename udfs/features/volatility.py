@@ -30,8 +30,8 @@ def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
             for k in p["periods"]
         ),
         Output("true_range", "price", 2, "TA-Lib TRANGE", 0),
-        Output(f"atr_{n}", "price", n + 1, f"TA-Lib ATR({n})", 0),
-        Output("atr_position", "ratio", n + 1, f"(close - low) / atr_{n}", 0),
+        Output(f"atr_{n}", "price", n + 1, f"TA-Lib ATR({n})", 0, settled=20 * n),
+        Output("atr_position", "ratio", n + 1, f"(close - low) / atr_{n}", 0, settled=20 * n),
     )
 
 

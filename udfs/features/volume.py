@@ -27,7 +27,7 @@ def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
     return (
         *(Output(f"volume_vs_ma_{n}", "ratio", n, f"volume / mean of the last {n} volumes", 0) for n in p["periods"]),
         Output("vpt", "volume", 2, "volume x (close[t] - close[t-1]) / close[t-1]"),
-        Output("obv", "volume", 1, "TA-Lib OBV"),
+        Output("obv", "volume", 1, "TA-Lib OBV", note="a running total since the first bar", settled=None),
         Output("obv_trend", "volume", lag + 1, f"obv[t] - obv[t-{lag}]"),
     )
 

@@ -38,8 +38,8 @@ def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
     """Two distances."""
     note = "over the history there is, until 52 weeks are full"
     return (
-        Output("distance_to_52w_high", "ratio", 1, f"(close - high) / high of {p['days']} days", -1, 0, note),
-        Output("distance_to_52w_low", "ratio", 1, f"(close - low) / low of {p['days']} days", 0, None, note),
+        Output("distance_to_52w_high", "ratio", 1, f"(close - high) / high of {p['days']} days", -1, 0, note, None),
+        Output("distance_to_52w_low", "ratio", 1, f"(close - low) / low of {p['days']} days", 0, None, note, None),
     )
 
 
