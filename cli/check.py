@@ -67,6 +67,7 @@ def parity_command(
     synthetic: Annotated[int, typer.Option(help="Generated bars to compare besides (0: none).")] = 10_000_000,
     seed: Annotated[int, typer.Option(help="Seed of the cuts, the restore points and the generated bars.")] = 0,
     flink: Annotated[bool, typer.Option(help="Also replay through Kafka and the Flink job.")] = True,
+    bundle: Annotated[str, typer.Option(help="Bundle for the Flink job (default: the shipped one).")] = "",
 ) -> None:
     """Frames cut anywhere, states restored anywhere, against the batch matrix: equal to the bit.
 
@@ -110,12 +111,16 @@ def parity_command(
             f"generated minutes: {done:,} bars in {frames:,} frames, {restores:,} restores, {different:,} rows differ",
         )
     if flink:
-        from jobs.parity import FLINK_BARS_MAX, through_flink
+        from cli.flink_replay import FLINK_BARS_MAX, through_flink
 
         for name, table in sets:
             some = table.head(FLINK_BARS_MAX)
-            with console.status(f"{name}: {len(some):,} bars through Kafka and Flink"):
-                answer = through_flink(some)
+            try:
+                with console.status(f"{name}: {len(some):,} bars through Kafka and Flink"):
+                    answer = through_flink(some, bundle=bundle)
+            except (RuntimeError, OSError) as error:
+                _verdict(console, False, f"{name} through Flink: {error}")
+                raise typer.Exit(1) from None
             good &= answer.different == 0 and answer.missing == 0
             _verdict(
                 console,
