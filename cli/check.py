@@ -125,8 +125,8 @@ def parity_command(
             _verdict(
                 console,
                 answer.different == 0 and answer.missing == 0,
-                f"{name} through Flink: {answer.compared:,} rows of topic features compared, {answer.different:,} differ, "
-                f"{answer.missing:,} missing {answer.first_difference}",
+                f"{name} through Flink: {answer.compared:,} rows of topic features compared, "
+                f"{answer.different:,} differ, {answer.missing:,} missing {answer.first_difference}",
             )
     raise typer.Exit(0 if good else 1)
 
@@ -190,7 +190,9 @@ def convergence_command(bars: Bars = None, timeframe: Timeframe = None) -> None:
         console.print(shown)
         late = [c.feature for c in found if not c.holds]
         good &= not late
-        _verdict(console, not late, f"{name}: warm-ups hold" if not late else f"{name}: too short for {', '.join(late)}")
+        _verdict(
+            console, not late, f"{name}: warm-ups hold" if not late else f"{name}: too short for {', '.join(late)}"
+        )
     raise typer.Exit(0 if good else 1)
 
 

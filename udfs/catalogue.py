@@ -104,9 +104,9 @@ SOUND, WARMING, GAP, ZERO, MISSING, STALE = (ord(c) for c in ".wgzms")
 class Output:
     """One feature.
 
-    ``first`` is the number of bars until its first value, ``low`` and ``high`` its range (None: open). ``settled`` is its
-    warm-up: the bars after which its value no longer depends on where history began (to 1e-6 of its own spread, held by
-    ``signals check convergence``); None where that is no number of bars, and ``note`` says why.
+    ``first`` is the number of bars until its first value, ``low`` and ``high`` its range (None: open). ``settled`` is
+    its warm-up: the bars after which its value no longer depends on where history began (to 1e-6 of its own spread,
+    held by ``signals check convergence``); None where that is no number of bars, and ``note`` says why.
     """
 
     name: str

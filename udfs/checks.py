@@ -61,6 +61,7 @@ def synthetic_minutes(symbols: int, bars_each: int, seed: int = 0) -> pd.DataFra
             "low": low.ravel(),
             "close": close.ravel(),
             "volume": volume.ravel().astype(float),
+            "revision": np.zeros(n, np.int64),
         }
     )
 
@@ -182,9 +183,15 @@ def agreement(kernel: Kernel, table: pd.DataFrame) -> list[Agreement]:
             worst = float(np.max(np.abs(ours - theirs) / scale, initial=0.0))
             found.setdefault(feature, []).append(Agreement(feature, function, int(sound.sum()), masked, worst))
     return [
-        Agreement(name, parts[0].function, sum(p.compared for p in parts), sum(p.masked for p in parts), max(p.worst for p in parts))
+        Agreement(
+            name,
+            parts[0].function,
+            sum(p.compared for p in parts),
+            sum(p.masked for p in parts),
+            max(p.worst for p in parts),
+        )
         for name, parts in found.items()
-    ]  # fmt: skip
+    ]
 
 
 @dataclass(frozen=True)
@@ -299,7 +306,9 @@ def lookahead(kernel: Kernel, table: pd.DataFrame, cuts: int = 8, seed: int = 0)
             changed += int((~same).any(1).sum())
             if not first and not same.all():
                 i, j = map(int, np.argwhere(~same)[0])
-                first = f"{kernel.names[j]} of row {int(np.flatnonzero(before)[i])} changed with bars after {moment:.0f}"
+                first = (
+                    f"{kernel.names[j]} of row {int(np.flatnonzero(before)[i])} changed with bars after {moment:.0f}"
+                )
     return Lookahead(int(min(cuts, len(moments))), compared, changed, first)
 
 
@@ -323,8 +332,9 @@ def _made_up(table: pd.DataFrame, rng: np.random.Generator) -> Iterator[Any]:
                 ingestion_timestamp_ms=edited,
             )  # fmt: skip
         yield OptionSummary(
-            symbol=symbol, timestamp_ms=at, call_volume=float(rng.integers(0, 999)), put_volume=float(rng.integers(0, 999)),
-            implied_volatility=round(float(rng.uniform(0.1, 1)), 4), ingestion_timestamp_ms=at + late,
+            symbol=symbol, timestamp_ms=at, call_volume=float(rng.integers(0, 999)),
+            put_volume=float(rng.integers(0, 999)), implied_volatility=round(float(rng.uniform(0.1, 1)), 4),
+            ingestion_timestamp_ms=at + late,
         )  # fmt: skip
 
 
@@ -338,5 +348,3 @@ def _corrupt(message: Any) -> Any:
     if isinstance(message, News):
         return msgspec.structs.replace(message, sentiment=1.0)
     return msgspec.structs.replace(message, implied_volatility=9.0, call_volume=1e9)
-
-

@@ -1,9 +1,9 @@
 """Bollinger bands 5, 2 deviations: where the close stands between them, how narrow they are, and breakouts.
 
 ``bb_position`` is (close - lower) / (upper - lower): 0 at the lower band, 1 at the upper, outside when it breaks out.
-A close on the band is no
-breakout. A band of no width (five equal closes) is undefined and masked. Population deviation, computed afresh from the five
-closes on each bar, as TA-Lib does since 0.8 (running sums of squares would lose digits).
+A close on the band is no breakout. A band of no width (five equal closes) is undefined and masked. Population
+deviation, computed afresh from the five closes on each bar, as TA-Lib does since 0.8 (running sums of squares would
+lose digits).
 Units: ratio and flags. Source: TA-Lib ``BBANDS`` (its default of 5 bars).
 """
 

@@ -29,8 +29,12 @@ def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
         Output("macd", "price", first, f"TA-Lib MACD({spans})", settled=settled),
         Output("macd_signal", "price", first, f"TA-Lib MACD({spans}) signal", settled=settled),
         Output("macd_histogram", "price", first, "macd - macd_signal", settled=settled),
-        Output("macd_cross_bullish", "flag", first + 1, "macd rises above its signal on this bar", 0, 1, settled=settled),
-        Output("macd_cross_bearish", "flag", first + 1, "macd falls below its signal on this bar", 0, 1, settled=settled),
+        Output(
+            "macd_cross_bullish", "flag", first + 1, "macd rises above its signal on this bar", 0, 1, settled=settled
+        ),
+        Output(
+            "macd_cross_bearish", "flag", first + 1, "macd falls below its signal on this bar", 0, 1, settled=settled
+        ),
     )
 
 

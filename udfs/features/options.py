@@ -45,8 +45,12 @@ def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
     volumes = f"needs {p['volume_days_min']} earlier days with volumes"
     year = f"needs {p['iv_days_min']} earlier days with an iv"
     return (
-        Output("unusual_call_volume", "ratio", 1, "calls of the day / usual calls of a day", 0, note=volumes, settled=None),
-        Output("unusual_put_volume", "ratio", 1, "puts of the day / usual puts of a day", 0, note=volumes, settled=None),
+        Output(
+            "unusual_call_volume", "ratio", 1, "calls of the day / usual calls of a day", 0, note=volumes, settled=None
+        ),
+        Output(
+            "unusual_put_volume", "ratio", 1, "puts of the day / usual puts of a day", 0, note=volumes, settled=None
+        ),
         Output("put_call_ratio", "ratio", 1, "put volume / call volume", 0),
         Output("iv_rank", "ratio", 1, f"(iv - lowest) / (highest - lowest) of {p['year']} days", 0, 1, year, None),
         Output("iv_percentile", "ratio", 1, f"share of {p['year']} days with a lower iv", 0, 1, year, None),
