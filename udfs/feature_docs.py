@@ -16,9 +16,10 @@ One definition serves the live job, the batch builder (`signals features FILE --
 training. A row has {count} features; the default configuration is feature set `{hash}`. A symbol's state in one
 timeframe takes {bytes:,} bytes, what one revision of its last bar needs included.
 
-**first** is the number of bars until a feature's first value; it counts from a symbol's first bar and, again, from a
-gap of a session or more or a jump beyond `jump_limit`. **warm-up** is the number of bars after which its value no longer
-depends on where history began, to 1e-6 of its own spread (`signals check convergence` measures it).
+- **first** is the number of bars until a feature's first value; it counts from a symbol's first bar and, again, from a
+  gap of a session or more or a jump beyond `jump_limit`.
+- **warm-up** is the number of bars after which its value no longer depends on where history began, to 1e-6 of its own
+  spread (`signals check convergence` measures it).
 
 A value that is missing is NaN and its character in `quality` says why:
 
