@@ -69,8 +69,8 @@ def create_stamped(bootstrap: str, topic: str) -> None:
     from confluent_kafka.cimpl import NewTopic
 
     config = {"message.timestamp.type": "LogAppendTime"}
-    made = AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(topic, PARTITIONS, 1, config=config)])
-    made[topic].result(30)
+    client = AdminClient({"bootstrap.servers": bootstrap})
+    client.create_topics([NewTopic(topic, PARTITIONS, 1, config=config)])[topic].result(30)
 
 
 def span(bootstrap: str, topic: str) -> tuple[int, int, int]:
