@@ -188,6 +188,8 @@ def ingest(
     server, _ = start_http_server(settings.metrics_port, registry=REGISTRY)
     print(f"metrics: http://127.0.0.1:{server.server_port}/metrics", flush=True)
 
+    job.settle_memory()
+
     async def go() -> list[str]:
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):

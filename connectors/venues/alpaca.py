@@ -22,7 +22,9 @@ from connectors.venues.base import (
     Action,
     Control,
     Parsed,
+    Price,
     Reject,
+    Size,
     Stream,
     VenueSettings,
     check_bar,
@@ -81,6 +83,19 @@ class _Trade(_Wire, tag="t"):
     S: str
     p: float
     s: float
+    t: str
+    i: int | str = ""
+    x: str = ""
+    c: Conditions = None
+    z: str = ""
+
+
+class _SoundTrade(_Wire, tag="t"):
+    """A trade whose limits were checked while decoding."""
+
+    S: str
+    p: Price
+    s: Size
     t: str
     i: int | str = ""
     x: str = ""
@@ -207,9 +222,13 @@ _Any = (
     _Trade | _Quote | _Bar | _UpdatedBar | _DailyBar | _Correction | _Cancel | _Luld | _TradingStatus
     | _Imbalance | _News | _Success | _Error | _Subscription
 )  # fmt: skip
+_Sound = (
+    _SoundTrade | _Quote | _Bar | _UpdatedBar | _DailyBar | _Correction | _Cancel | _Luld | _TradingStatus
+    | _Imbalance | _News | _Success | _Error | _Subscription
+)  # fmt: skip
 _item = msgspec.json.Decoder(_Any)
-_frame = msgspec.json.Decoder(list[_Any])
-_frames = msgspec.json.Decoder(list[list[_Any]])
+_frame = msgspec.json.Decoder(list[_Sound])
+_frames = msgspec.json.Decoder(list[list[_Sound]])
 _raw = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -304,19 +323,19 @@ class Adapter:
         source = self.source
         for item in items:
             kind = type(item)
-            if kind is _Trade:  # by far the most frequent: no call, no lookup
-                price, size, conditions = item.p, item.s, item.c
-                if not (0 < price < PRICE_MAX and 0 <= size < SIZE_MAX):
-                    check_price("p", price)
-                    check_size("s", size)
+            if kind is _SoundTrade or kind is _Trade:  # by far the most frequent: no call, no lookup
+                if kind is _Trade:
+                    check_price("p", item.p)
+                    check_size("s", item.s)
+                conditions = item.c
                 add(
                     Trade(
                         symbol=item.S.upper(),
                         source=source,
                         ingestion_timestamp_ms=now_ms,
                         timestamp_ms=rfc3339_ms(item.t),
-                        price=price,
-                        size=size,
+                        price=item.p,
+                        size=item.s,
                         trade_id=str(item.i),
                         exchange=item.x,
                         conditions=tuple(conditions) if type(conditions) is list else _conditions(conditions),

@@ -18,13 +18,14 @@ from connectors.rest.base import History
 from connectors.venues.base import (
     PRICE_MAX,
     SIZE_MAX,
-    TIME_MS_MAX,
-    TIME_MS_MIN,
     Action,
     Control,
     Parsed,
+    Price,
     Reject,
+    Size,
     Stream,
+    TimeMs,
     VenueSettings,
     check_bar,
     check_price,
@@ -71,6 +72,16 @@ class _Trade(_Event, tag="trade"):
     T: int
 
 
+class _SoundTrade(_Event, tag="trade"):
+    """A trade whose limits were checked while decoding."""
+
+    s: str
+    t: int
+    p: Price
+    q: Size
+    T: TimeMs
+
+
 class _AggTrade(_Event, tag="aggTrade"):
     s: str
     a: int
@@ -109,6 +120,19 @@ class _Ticker(_Event, tag="24hrTicker"):
     v: float
 
 
+class _SoundTicker(_Event, tag="24hrTicker"):
+    """A ticker whose limits were checked while decoding."""
+
+    E: TimeMs
+    s: str
+    c: Price
+    b: Size
+    B: Size
+    a: Size
+    A: Size
+    v: Size
+
+
 class _Shutdown(_Event, tag="serverShutdown"):
     E: int = 0
 
@@ -122,11 +146,11 @@ class _BookTicker(msgspec.Struct, gc=False):
 
 
 _Events = _Trade | _AggTrade | _Kline | _Ticker | _Shutdown
+_SoundEvents = _SoundTrade | _AggTrade | _Kline | _SoundTicker | _Shutdown
 
 
 class _Wrapped(msgspec.Struct, gc=False):
-    data: _Events
-    stream: str = ""
+    data: _SoundEvents
 
 
 class _RawWrapped(msgspec.Struct):
@@ -137,7 +161,7 @@ class _RawWrapped(msgspec.Struct):
 # strict=False is what reads numbers from strings
 _frame = msgspec.json.Decoder(_Wrapped, strict=False)
 _frames = msgspec.json.Decoder(list[_Wrapped], strict=False)
-_raw_frames = msgspec.json.Decoder(list[_Events], strict=False)
+_raw_frames = msgspec.json.Decoder(list[_SoundEvents], strict=False)
 _event = msgspec.json.Decoder(_Events, strict=False)
 _wrapped = msgspec.json.Decoder(_RawWrapped)
 _book_ticker = msgspec.json.Decoder(_BookTicker, strict=False)
@@ -234,11 +258,13 @@ class Adapter:
         add = parsed.messages.append
         source, divide = self.source, self._divide
         for item in events:
-            if type(item) is _Trade:  # by far the most frequent: no call, no lookup
-                price, size, stamp = item.p, item.q, item.T // divide
-                if not (0 < price < PRICE_MAX and 0 <= size < SIZE_MAX and TIME_MS_MIN <= stamp < TIME_MS_MAX):
-                    check_price("p", price)
-                    check_size("q", size)
+            kind = type(item)
+            if kind is _SoundTrade or kind is _Trade:  # by far the most frequent: no call, no lookup
+                stamp = item.T
+                if kind is _Trade:
+                    stamp //= divide
+                    check_price("p", item.p)
+                    check_size("q", item.q)
                     time_ms("T", stamp)
                 add(
                     Trade(
@@ -246,15 +272,30 @@ class Adapter:
                         source=source,
                         ingestion_timestamp_ms=now_ms,
                         timestamp_ms=stamp,
-                        price=price,
-                        size=size,
+                        price=item.p,
+                        size=item.q,
                         trade_id=str(item.t),
                     )
                 )
-            elif type(item) is _Shutdown:
+            elif kind is _SoundTicker:
+                add(
+                    Quote(
+                        symbol=item.s.upper(),
+                        source=source,
+                        ingestion_timestamp_ms=now_ms,
+                        timestamp_ms=item.E,
+                        bid_price=item.b or None,
+                        bid_size=item.B,
+                        ask_price=item.a or None,
+                        ask_size=item.A,
+                        last_price=item.c,
+                        volume_24h=item.v,
+                    )
+                )
+            elif kind is _Shutdown:
                 parsed.controls.append(Control(kind="shutdown", text="serverShutdown"))
             else:
-                add(self._convert[type(item)](item, now_ms))
+                add(self._convert[kind](item, now_ms))
 
     def _slowly(self, frame: bytes, now_ms: int | None) -> Parsed:
         """A raw event, a control answer, a ``bookTicker`` (which has no type), or a reject."""

@@ -24,8 +24,11 @@ from connectors.venues.base import (
     Action,
     Control,
     Parsed,
+    Price,
     Reject,
+    Size,
     Stream,
+    TimeMs,
     VenueSettings,
     check_bar,
     check_price,
@@ -63,6 +66,19 @@ class _Trade(_Wire, tag="T"):
     p: float
     s: float
     t: int
+    i: str | int = ""
+    x: int = 0
+    z: int = 0
+    c: Conditions = None
+
+
+class _SoundTrade(_Wire, tag="T"):
+    """A trade whose limits were checked while decoding."""
+
+    sym: str
+    p: Price
+    s: Size
+    t: TimeMs
     i: str | int = ""
     x: int = 0
     z: int = 0
@@ -131,9 +147,10 @@ class _Status(_Wire, tag="status"):
 
 
 _Any = _Trade | _Quote | _Minute | _Second | _Luld | _Imbalance | _CryptoTrade | _Status
+_Sound = _SoundTrade | _Quote | _Minute | _Second | _Luld | _Imbalance | _CryptoTrade | _Status
 _item = msgspec.json.Decoder(_Any)
-_frame = msgspec.json.Decoder(list[_Any])
-_frames = msgspec.json.Decoder(list[list[_Any]])
+_frame = msgspec.json.Decoder(list[_Sound])
+_frames = msgspec.json.Decoder(list[list[_Sound]])
 _raw = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -231,20 +248,20 @@ class Adapter:
         source = self.source
         for item in items:
             kind = type(item)
-            if kind is _Trade:  # by far the most frequent: no call, no lookup
-                price, size, stamp, conditions = item.p, item.s, item.t, item.c
-                if not (0 < price < PRICE_MAX and 0 <= size < SIZE_MAX and TIME_MS_MIN <= stamp < TIME_MS_MAX):
-                    check_price("p", price)
-                    check_size("s", size)
-                    time_ms("t", stamp)
+            if kind is _SoundTrade or kind is _Trade:  # by far the most frequent: no call, no lookup
+                if kind is _Trade:
+                    check_price("p", item.p)
+                    check_size("s", item.s)
+                    time_ms("t", item.t)
+                conditions = item.c
                 add(
                     Trade(
                         symbol=item.sym.upper(),
                         source=source,
                         ingestion_timestamp_ms=now_ms,
-                        timestamp_ms=stamp,
-                        price=price,
-                        size=size,
+                        timestamp_ms=item.t,
+                        price=item.p,
+                        size=item.s,
                         trade_id=str(item.i),
                         exchange=str(item.x),
                         conditions=_conditions(conditions) if conditions is not None else (),
