@@ -20,24 +20,12 @@ def relay(
 
     Example: signals relay --redis redis://127.0.0.1:6379/0 --demo-user dynamic
     """
-    from pydantic import ValidationError
-
-    from relay.server import serve
-    from relay.settings import RelaySettings
+    from relay.server import main
 
     given = {"redis_url": redis, "host": host, "port": port, "demo_user": demo_user}
     if users:
         given["users_dsn"] = users
-    try:
-        settings = RelaySettings(**given)  # type: ignore[arg-type]
-    except ValidationError as error:
-        for problem in error.errors():
-            typer.echo(f"relay: {'.'.join(map(str, problem['loc']))}: {problem['msg']}", err=True)
-        raise typer.Exit(2) from None
-    if demo_user and not settings.loopback:
-        typer.echo("relay: --demo-user works on a loopback address only; use --host 127.0.0.1", err=True)
-        raise typer.Exit(2)
-    raise typer.Exit(serve(settings))
+    raise typer.Exit(main(**given))
 
 
 def register(app: typer.Typer) -> None:

@@ -2,8 +2,7 @@
 
 import sys
 
-from relay.server import serve
-from relay.settings import RelaySettings
+from relay.server import main
 
 if __name__ == "__main__":
-    sys.exit(serve(RelaySettings()))
+    sys.exit(main())

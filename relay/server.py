@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import socket
 import sys
+from typing import Any
 
+import redis
 import uvicorn
+from pydantic import ValidationError
 
 from relay.app import create_app
 from relay.settings import RelaySettings
@@ -45,6 +48,20 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def main(**given: Any) -> int:
+    """Serve with the settings given, the rest from the environment; the exit status. Mistakes are told, not raised."""
+    try:
+        settings = RelaySettings(**given)
+    except ValidationError as error:
+        for problem in error.errors():  # without the value, which may be a secret
+            print(f"relay: {'.'.join(map(str, problem['loc']))}: {problem['msg']}", file=sys.stderr)
+        return 2
+    if settings.demo_user and not settings.loopback:
+        print("relay: --demo-user works on a loopback address only; use --host 127.0.0.1", file=sys.stderr)
+        return 2
+    return serve(settings)
+
+
 def serve(settings: RelaySettings) -> int:
     """Serve until a signal ends it; the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
@@ -53,6 +70,12 @@ def serve(settings: RelaySettings) -> int:
             "listening on %s: everyone who reaches this machine can connect, unencrypted; put a TLS proxy in front, "
             "or use --host 127.0.0.1", settings.host,
         )  # fmt: skip
+    try:
+        redis.Redis.from_url(settings.redis_url, socket_connect_timeout=5).ping()
+    except (redis.RedisError, OSError, ValueError) as error:
+        reason = str(error).replace(settings.redis_url, "")
+        print(f"relay: no Redis at {_safe(settings.redis_url)} ({reason}); start it, or give --redis", file=sys.stderr)
+        return 2
     try:
         configured = config(settings)
         listener = bind(settings)
@@ -71,7 +94,7 @@ def serve(settings: RelaySettings) -> int:
     server = Server(configured)
     server.run(sockets=[listener])
     if not server.started:
-        print(f"relay: could not start; is Redis at {_safe(settings.redis_url)} running?", file=sys.stderr)
+        print("relay: could not start; the lines above say why", file=sys.stderr)
         return 2
     return 0
 

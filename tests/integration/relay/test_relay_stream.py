@@ -1,5 +1,10 @@
 """The relay end to end: real Redis, real process, real WebSockets."""
 
+import json
+import os
+import socket
+import subprocess
+import sys
 import time
 import urllib.request
 
@@ -152,3 +157,75 @@ def test_the_page_and_its_files_are_served(relay):
         with urllib.request.urlopen(relay.url + path) as answer:
             assert answer.status == 200
             assert answer.headers["content-type"].startswith(("text/javascript", "text/css"))
+
+
+def test_two_relays_say_the_same_and_write_an_expiry_once(relay, relay_class, make_signal, tmp_path_factory):
+    other = relay_class(relay.redis_url, tmp_path_factory.mktemp("other"), USERS_DSN=relay.dsn).start()
+    try:
+        token = relay.token("ann")
+        now_ms = int(time.time() * 1_000)
+        with relay.client(token) as one, other.client(token) as two:
+            one.until("system")
+            two.until("system")
+            relay.publish(make_signal("s1", expires_ms=now_ms + 1_000))
+            for kind in ("dynamic_signal", "signal_withdrawn"):
+                assert one.until(kind) == two.until(kind)
+        time.sleep(1.5)
+        kinds = [fields[b"kind"] for _, fields in relay.redis.xrange("signals:stream")]
+        assert kinds == [b"signal", b"expired"]
+    finally:
+        other.stop()
+
+
+def test_updates_of_one_signal_are_conflated_for_a_slow_client(start_relay, make_signal, make_outcome):
+    relay = start_relay(QUEUE_MESSAGES_MAX="20", STALLED_S_MAX="60")
+    token, signal = relay.token("ann"), make_signal("s1")
+    slow = socket.create_connection(("127.0.0.1", int(relay.port)))
+    hello = json.dumps({"type": "hello", "token": token, "all": True}).encode()
+    slow.sendall(
+        b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    assert slow.recv(4_096).startswith(b"HTTP/1.1 101")
+    slow.sendall(b"\x81" + bytes((0x80 | len(hello),)) + b"\0\0\0\0" + hello)
+    with slow, relay.client(token) as quick:
+        quick.until("system")
+        relay.publish(signal)
+        count = 700
+        for n in range(count):  # nobody reads from `slow`: its socket fills, then its queue holds one update only
+            relay.publish_outcome(make_outcome(signal, "active", float(n), exit_reason="x" * 2_000))
+        quick.until("signal_update", timeout=20, timestamp_ms=signal.created_ms + 60_000)
+        while quick.received[-1]["updates"]["pnl_percent"] < count - 1:
+            quick.until("signal_update")
+        slow.settimeout(10)
+        read = b""
+        while f'"pnl_percent":{count - 1}.0'.encode() not in read[-10_000:]:
+            data = slow.recv(1 << 20)
+            assert data, f"the slow client was closed after {len(read)} bytes: {read[-200:]}\n{relay.log_text()}"
+            read += data
+        assert 10 < read.count(b'"signal_update"') < count - 100
+
+
+def test_a_bind_beyond_this_machine_warns(start_relay):
+    assert "everyone who reaches this machine" in start_relay(HOST="0.0.0.0").log_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("REDIS_URL", "redis://:PASSWORD@127.0.0.1:1/0", "127.0.0.1:1"),
+        ("USERS_DSN", "mysql://x", "mysql"),
+        ("JWT_SECRET", "short", "32 bytes"),
+        ("DEMO_USER", "gold", "gold"),
+    ],
+)
+def test_what_is_wrong_at_start_is_said(redis_url, tmp_path, name, value, words):
+    settings = {"REDIS_URL": redis_url, "USERS_DSN": f"sqlite://{tmp_path}/u.db", name: value}
+    ended = subprocess.run(
+        [sys.executable, "-m", "relay"], capture_output=True, text=True, timeout=60,
+        env=os.environ | {f"SIGNALS_RELAY_{key}": text for key, text in settings.items()},
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "PASSWORD" not in ended.stderr
