@@ -125,7 +125,7 @@ def _walk_forward(config: TrainConfig, data: Dataset, embargo_ms: int, step: Ste
     held, found = _joined([fold[:2] for fold in chosen_on])
     step("thresholds")
     thresholds = evaluate.choose_thresholds(
-        found, weights, held, config.min_signal_share, symmetric=config.balance_sides
+        found, weights, held, config.min_signal_share, config.balance_sides, config.hold_zone
     )
     rows = []
     for number, (held, found, base_rates) in enumerate(folds, 1):

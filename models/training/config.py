@@ -41,11 +41,12 @@ SIXTEEN = (
 #: Inputs that may be undefined on a sound bar (no volume, constant price): the tree models learn to do without them.
 OPTIONAL = ("bb_position", "stoch_k", "stoch_d", "volume_vs_ma_5", "volume_vs_ma_20")
 
-#: Settings of each model until a search finds better ones.
+#: Settings of each model until a search finds better ones. Shallow trees: the cost of explaining a signal grows with
+#: the square of their depth.
 PARAMETERS: dict[str, dict[str, Any]] = {
     "xgboost_swing": {
-        "rounds": 60,
-        "max_depth": 4,
+        "rounds": 50,
+        "max_depth": 3,
         "learning_rate": 0.05,
         "min_child_weight": 20.0,
         "reg_lambda": 5.0,
@@ -53,7 +54,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     },
     "lightgbm_day": {
         "rounds": 40,
-        "num_leaves": 10,
+        "num_leaves": 8,
+        "max_depth": 4,
         "learning_rate": 0.05,
         "min_data_in_leaf": 60,
         "lambda_l2": 5.0,
@@ -76,7 +78,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ``jump_max``: rows whose inputs or path cross a bar that opens further than this share from the close before (an
     unadjusted split) are left out. ``mask_share``: rows in which the trees see an optional input missing.
     ``balance_sides``: buy and sell labels weigh the same in total, so that the direction of a short history is not
-    learnt as a rule; thresholds are then the same for both. ``min_signal_share``: the least share of validation rows
+    learnt as a rule; thresholds are then the same for both. Without a ``hold_zone`` a model always
+    takes a side: for labels that know hardly any hold. ``min_signal_share``: the least share of validation rows
     on which thresholds must act. ``trials``: settings the search may try for each model (0: none).
     """
 
@@ -95,6 +98,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     jump_max: Annotated[float, Meta(gt=0)] = 0.35
     mask_share: Annotated[float, Meta(ge=0, lt=1)] = 0.1
     balance_sides: bool = False
+    hold_zone: bool = True
     min_signal_share: Annotated[float, Meta(ge=0, lt=1)] = 0.05
     trials: Annotated[int, Meta(ge=0)] = 0
     reference_rows: Annotated[int, Meta(ge=16)] = 256

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.ensemble import BUY, SELL, combine
+from models.ensemble import BUY, HOLD, SELL, combine
 from models.manifest import Thresholds
 from models.training.calibrate import log_loss
 from models.training.data import Dataset
@@ -126,28 +126,40 @@ def turnover(actions: npt.NDArray[np.int8], data: Dataset) -> float:
 
 
 def choose_thresholds(
-    probabilities: Floats, weights: Floats, data: Dataset, min_share: float, symmetric: bool = False
+    probabilities: Floats,
+    weights: Floats,
+    data: Dataset,
+    min_share: float,
+    symmetric: bool = False,
+    hold_zone: bool = True,
 ) -> Thresholds:
     """The pair whose signals, on validation rows, beat their side's every-bar reward with the highest t-value.
 
     Against the every-bar reward, because in a rising market always buying would win without choosing anything. Only
     pairs whose signals make up at least ``min_share`` of the rows count, each side at least a quarter of that; if none
-    does, the product's .7/.3 stay. ``symmetric`` tries only pairs that ask the same of both sides.
+    does, the product's .7/.3 stay. ``symmetric`` tries only pairs that ask the same of both sides;
+    without a ``hold_zone`` a model that does not vote buy votes sell, or nearly so: the gap that
+    the label's share of holds would leave between both is closed twice over.
     """
     best, best_value = Thresholds(), -np.inf
     grid = np.round(np.arange(0.30, 0.7001, 0.02), 2)
-    for buy in grid:
-        for sell in [buy] if symmetric else grid:
-            pair = Thresholds(buy=float(buy), sell=float(round(1 - sell, 2)))
-            actions = combine(probabilities, weights, pair).action
-            shares = [(actions == side).mean() for side in (BUY, SELL)]
-            if sum(shares) < min_share or min(shares) < min_share / 4:
-                continue
-            excess = excess_rewards(actions, data)
-            on = ~np.isnan(excess)
-            value = t_value(excess[on], data.weights[on])
-            if value > best_value:
-                best, best_value = pair, value
+    pairs = [(buy, 1 - sell) for buy in grid for sell in grid]
+    if symmetric:
+        pairs = [(buy, 1 - buy) for buy in grid]
+    if not hold_zone:
+        holds = float(np.average(data.labels == HOLD, weights=data.weights))
+        pairs = [(0.5 - holds, 0.5 + holds)] if symmetric else [(buy, buy + 2 * holds) for buy in grid]
+    for buy, sell in pairs:
+        pair = Thresholds(buy=float(round(buy, 2)), sell=float(round(sell, 2)))
+        actions = combine(probabilities, weights, pair).action
+        shares = [(actions == side).mean() for side in (BUY, SELL)]
+        if sum(shares) < min_share or min(shares) < min_share / 4:
+            continue
+        excess = excess_rewards(actions, data)
+        on = ~np.isnan(excess)
+        value = t_value(excess[on], data.weights[on])
+        if value > best_value:
+            best, best_value = pair, value
     return best
 
 

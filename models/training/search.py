@@ -29,7 +29,7 @@ Step = Callable[[str], None]
 SPACES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "xgboost_swing": lambda trial: {
         "rounds": trial.suggest_int("rounds", 20, 60, step=10),
-        "max_depth": trial.suggest_int("max_depth", 2, 4),
+        "max_depth": trial.suggest_int("max_depth", 2, 3),
         "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.1, log=True),
         "min_child_weight": trial.suggest_float("min_child_weight", 5, 100, log=True),
         "reg_lambda": trial.suggest_float("reg_lambda", 1, 50, log=True),
@@ -37,7 +37,7 @@ SPACES: dict[str, Callable[[Any], dict[str, Any]]] = {
     },
     "lightgbm_day": lambda trial: {
         "rounds": trial.suggest_int("rounds", 20, 40, step=10),
-        "num_leaves": trial.suggest_int("num_leaves", 4, 10),
+        "num_leaves": trial.suggest_int("num_leaves", 4, 8),
         "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.1, log=True),
         "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 30, 200, log=True),
         "lambda_l2": trial.suggest_float("lambda_l2", 1, 50, log=True),
