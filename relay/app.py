@@ -23,6 +23,7 @@ from connectors.redis_bars import unpack
 from connectors.users import UserError, open_store
 from models.messages import TIMEFRAME_MS, Signal, decode
 from relay.auth import Identity
+from relay.bundles import facts
 from relay.charts import Busy
 from relay.http import read_json, reply, services, signed_in
 from relay.performance import report
@@ -139,12 +140,17 @@ async def system(request: Request, identity: Identity) -> Response:
         "skipped_entries": held.follower.skipped,
         "push": held.push.counts,
         "charts_drawn": held.images.drawn,
+        "event_time_ms": max(hub.state.clock_ms.values(), default=None),
+        "signal_lag_ms": hub.state.last_lag_ms if hub.state.mode in ("live", "delayed") else None,
         "active_signals": len(hub.state.signals),
         "uptime_s": round(time.time() - held.started_at),
         "redis": hub.pipeline_ok,
         "position": hub.state.number,
     }
-    return reply({"mode": hub.state.mode, "pipeline": hub.state.system, "relay": own, "now_ms": int(time.time() * 1e3)})
+    pipeline = dict(hub.state.system)
+    if "bundle" not in pipeline and (bundle := facts(hub.state.last_bundle)):
+        pipeline["bundle"] = bundle
+    return reply({"mode": hub.state.mode, "pipeline": pipeline, "relay": own, "now_ms": int(time.time() * 1e3)})
 
 
 async def find_signal(held: Services, signal_id: str) -> Signal | None:

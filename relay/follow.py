@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from connectors import redis_keys
 from connectors.redis_bars import unpack
 from models.messages import News, Outcome, Signal, decode
+from relay.bundles import facts
 from relay.hub import Hub
 from relay.state import Event
 
@@ -107,6 +108,8 @@ class Follower:
         for symbol, timeframe in symbols.items():
             pipeline.lrange(redis_keys.bars_key(symbol, timeframe), -redis_keys.BARS_MAX, -1)
             pipeline.lrange(redis_keys.news_key(symbol), 0, redis_keys.NEWS_MAX - 1)
+        for bundle in {signal.bundle for signal in self.hub.state.signals.values()} - self.hub.state.base_rates.keys():
+            self.hub.state.base_rates[bundle] = facts(bundle).get("base_rates", {})
         replies = await pipeline.execute()
         for symbol, bars, news in zip(symbols, replies[::2], replies[1::2], strict=True):
             with contextlib.suppress(msgspec.DecodeError):

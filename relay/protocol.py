@@ -332,9 +332,10 @@ def _news(signal: Signal, state: State) -> NewsContext:
 
 
 def _base_rate(signal: Signal, state: State) -> float | None:
-    bundle = state.system.get("bundle")
-    rates = bundle.get("base_rates") if isinstance(bundle, dict) else None
-    rate = rates.get(signal.action) if isinstance(rates, dict) else None
+    told = state.system.get("bundle")
+    rates = told.get("base_rates") if isinstance(told, dict) else None
+    rates = rates if isinstance(rates, dict) else state.base_rates.get(signal.bundle, {})
+    rate = rates.get(signal.action)
     return float(rate) if isinstance(rate, (int, float)) else None
 
 

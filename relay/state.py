@@ -71,6 +71,10 @@ class State:
         self.clock_ms: dict[str, int] = {}
         self.news: dict[str, list[News]] = {}
         self.system: dict[str, Any] = {}
+        #: Base rates of each action, by bundle id.
+        self.base_rates: dict[str, dict[str, float]] = {}
+        self.last_bundle = ""
+        self.last_lag_ms: int | None = None
         self.number = "0-0"
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._expiries: list[tuple[int, str]] = []
@@ -79,7 +83,6 @@ class State:
         self._closed: list[Outcome] = []
         self._similar: dict[tuple[str, str], SimilarSignals] = {}
         self._volatility: dict[str, float | None] = {}
-        self._lag_ms: int | None = None
 
     def apply(self, number: str, signal_id: str, kind: str, data: bytes) -> Event | None:
         """Fold one stream entry in; the event it makes, or None if it changes nothing.
@@ -141,9 +144,9 @@ class State:
         told = self.system.get("mode")
         if isinstance(told, dict) and told.get("mode") in ("live", "delayed", "replay", "simulated"):
             return told["mode"]  # type: ignore[no-any-return]
-        if self._lag_ms is None:
+        if self.last_lag_ms is None:
             return "unknown"
-        return "replay" if self._lag_ms > REPLAY_MS else "delayed" if self._lag_ms > DELAYED_MS else "live"
+        return "replay" if self.last_lag_ms > REPLAY_MS else "delayed" if self.last_lag_ms > DELAYED_MS else "live"
 
     @property
     def signals_today(self) -> int:
@@ -182,7 +185,8 @@ class State:
         self.see_price(signal.symbol, signal.created_ms)
         heapq.heappush(self._expiries, (signal.expires_ms, signal.signal_id))
         self._days[signal.created_ms // DAY_MS] += 1
-        self._lag_ms = signal.emitted_ms - signal.created_ms
+        self.last_lag_ms = signal.emitted_ms - signal.created_ms
+        self.last_bundle = signal.bundle
 
     def _end(self, signal_id: str) -> Signal | None:
         signal = self.signals.pop(signal_id, None)

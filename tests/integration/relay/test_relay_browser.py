@@ -1,6 +1,7 @@
 """The dashboard in real Chromium: sign-in, live signals, resuming, tier locks, states, no console errors."""
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -285,6 +286,30 @@ def test_the_demo_page_signs_itself_in_and_renews_its_token(start_relay, page, m
     page.until("#feed", "MSFT", timeout=5)
     assert page.text("#connection").strip().startswith("✓")
     assert page.problems() == []
+
+
+def test_a_push_shows_a_notification(relay, page):
+    page.driver.execute_cdp_cmd("Browser.grantPermissions", {"origin": relay.url, "permissions": ["notifications"]})
+    page.sign_in(relay.url, relay.token("ann"))
+    page.driver.execute_cdp_cmd("ServiceWorker.enable", {})
+    page.driver.execute_async_script(
+        "const done = arguments[0];"
+        "navigator.serviceWorker.register('/sw.js').then(() => navigator.serviceWorker.ready).then(() => done())"
+    )
+    told = {"title": "BUY AAPL (72%)", "body": "entry 100.00", "tag": "one", "silent": True}
+    for body in ("entry 100.00", "entry 101.00"):  # the later one of a tag takes the place of the first
+        message = {"origin": relay.url, "registrationId": "0", "data": json.dumps(told | {"body": body})}
+        page.driver.execute_cdp_cmd("ServiceWorker.deliverPushMessage", message)
+    shown = []
+    for _ in range(50):
+        shown = page.driver.execute_async_script(
+            "const done = arguments[0]; navigator.serviceWorker.ready.then((worker) => worker.getNotifications())"
+            ".then((list) => done(list.map((n) => [n.title, n.body, n.silent])))"
+        )
+        if shown == [["BUY AAPL (72%)", "entry 101.00", True]]:
+            break
+        time.sleep(0.1)
+    assert shown == [["BUY AAPL (72%)", "entry 101.00", True]]
 
 
 def test_it_says_when_nothing_new_has_come_for_long(relay, page, make_signal):
