@@ -147,20 +147,38 @@ class Bundle:
             if result.shape != expected:
                 skipped[spec.name] = f"returned shape {result.shape} instead of {expected}"
                 continue
-            if not np.isfinite(result).all():
-                result = np.where(np.isfinite(result).all(axis=1, keepdims=True), result, np.nan)
-                if np.isnan(result).all():
-                    skipped[spec.name] = "returned NaN"
-                    continue
-                self.failures[spec.name] += 1
             if rows is None:
                 probabilities[:, index] = result
             else:
                 probabilities[rows, index] = result
+        # One check for all models: a row that should have been scored but holds NaN or infinity did not come out.
+        sound = np.isfinite(probabilities)
+        if len(found) < len(self._models) or not sound.all():
+            self._note_nan(probabilities, sound.all(axis=2), found, rows_of, skipped)
         if skipped:
             self.failures.update(skipped.keys())
         calibrated = calibration.apply_each(probabilities, self._scales, self._biases)
         return Scores(self.manifest.models, self.features, calibrated, missing, skipped)
+
+    def _note_nan(
+        self,
+        probabilities: Matrix,
+        sound: npt.NDArray[np.bool_],
+        found: dict[str, Matrix],
+        rows_of: dict[str, npt.NDArray[np.bool_] | None],
+        skipped: dict[str, str],
+    ) -> None:
+        """Silences models on rows where they answered NaN, and names those that did so on every row they were given."""
+        probabilities[~sound] = np.nan
+        for index, spec in enumerate(self.manifest.models):
+            if spec.name not in found or spec.name in skipped:
+                continue
+            rows = rows_of[spec.name]
+            answered = sound[:, index] if rows is None else sound[rows, index]
+            if not answered.any():
+                skipped[spec.name] = "returned NaN"
+            elif not answered.all():
+                self.failures[spec.name] += 1
 
     def decide(self, matrix: Matrix) -> tuple[Scores, ensemble.Decision]:
         """The scores of a batch and the ensemble's decision on each row."""

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from models.bundle import BundleError, load_bundle, write_bundle
-from models.manifest import FORMAT, decode_manifest, encode_manifest
+from models.manifest import FORMAT, ModelSpec, decode_manifest, encode_manifest
 
 ROOT = Path(__file__).parents[3]
 
@@ -370,3 +370,40 @@ def test_shipped_bundles_are_found_in_a_zip_on_the_path(folder, tmp_path):
     )
     assert ran.stdout.startswith("('quick',) quick@"), ran.stderr
     shutil.rmtree(elsewhere)
+
+
+def test_adding_a_kind_of_model_is_adding_a_file(folder, trained, tmp_path, monkeypatch):
+    """A backend dropped into the folder is found by name, versioned and scored; nothing else is touched."""
+    from models import backends
+
+    (tmp_path / "constant.py").write_text(
+        "import json\n"
+        "import numpy as np\n"
+        "PACKAGE = 'numpy'\n"
+        "def version():\n"
+        "    return np.__version__\n"
+        "class Constant:\n"
+        "    features = ()\n"
+        "    def __init__(self, data):\n"
+        "        self.row = json.loads(data)\n"
+        "    def predict(self, inputs):\n"
+        "        return np.tile(self.row, (len(inputs), 1))\n"
+        "    def contributions(self, inputs):\n"
+        "        return None\n"
+        "open_model = Constant\n"
+    )
+    monkeypatch.setattr(backends, "__path__", [*backends.__path__, str(tmp_path)])
+    manifest = trained[0]
+    data = b"[0.1, 0.2, 0.7]"
+    added = ModelSpec(name="constant", backend="constant", file="constant.json", weight=0.1)
+    changed = msgspec.structs.replace(
+        manifest,
+        models=(*manifest.models, added),
+        files=manifest.files | {"constant.json": hashlib.sha256(data).hexdigest()},
+        library_versions=manifest.library_versions | {"numpy": np.__version__},
+    )
+    write_bundle(folder, changed, {"constant.json": data})
+    loaded = load_bundle(folder)
+    scores = loaded.score(np.zeros((3, 16)))
+    np.testing.assert_allclose(scores.probabilities[:, -1], [[0.1, 0.2, 0.7]] * 3, atol=1e-9)
+    loaded.close()
