@@ -18,7 +18,7 @@ from relay import protocol
 from relay.protocol import ImageUrl, Message
 from relay.settings import RelaySettings
 from relay.state import Event, State, position
-from relay.wire import Socket, text_frame
+from relay.wire import Outlet, text_frame
 
 #: Events sent to a client that resumes before looking whether it takes them.
 CATCH_UP_BATCH = 64
@@ -34,7 +34,7 @@ class Client:
         "address", "all", "expires_ms", "moved_at", "queue", "signals", "socket", "symbols", "user", "variant",
     )  # fmt: skip
 
-    def __init__(self, socket: Socket, user: User, address: str, expires_ms: int | None) -> None:
+    def __init__(self, socket: Outlet, user: User, address: str, expires_ms: int | None) -> None:
         self.socket, self.user, self.address, self.expires_ms = socket, user, address, expires_ms
         self.all = False
         self.symbols: set[str] = set()
@@ -69,6 +69,7 @@ class Hub:
         self._queued: set[Client] = set()
         self._log: deque[Event] = deque(maxlen=settings.log_events_max)
         self._log_complete = True
+        self._snapshots: dict[Variant, tuple[str, bytes]] = {}
         self._drain_timer: asyncio.TimerHandle | None = None
 
     # Clients and what they follow
@@ -135,7 +136,7 @@ class Hub:
         before, client.user, client.variant = client.variant, user, variant_of(user)
         if client.variant != before:
             self.send(client, self.welcome(client, resumed=True))
-            self.send(client, self.snapshot(client, reset=True))
+            self.send_snapshot(client)
 
     # Events
 
@@ -196,6 +197,18 @@ class Hub:
         """Everything active that the client follows."""
         return self.snapshot_of([s for s in self.state.signals.values() if client.follows(s.symbol, s.signal_id)],
                                 client, reset)  # fmt: skip
+
+    def send_snapshot(self, client: Client) -> None:
+        """Send everything active that the client follows, to replace what it held.
+
+        A snapshot of everything is kept until something happens: after a restart thousands ask for it at once.
+        """
+        held = self._snapshots.get(client.variant) if client.all else None
+        if held is None or held[0] != self.state.number:
+            held = self.state.number, text_frame(protocol.encode(self.snapshot(client, reset=True)))
+            if client.all:
+                self._snapshots[client.variant] = held
+        self._deliver(client, held[1], f"own {time.monotonic_ns()}")
 
     def snapshot_of(self, signals: list[Signal], client: Client, reset: bool) -> protocol.Snapshot:
         """These signals as the client may see them."""

@@ -8,9 +8,12 @@ does not take is held by the transport, whose size the hub watches.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
-from typing import Any
+from collections import deque
+from typing import Any, Protocol
 
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 #: Send buffer of each connection in the kernel (which doubles it).
@@ -34,6 +37,74 @@ def text_frame(payload: bytes) -> bytes:
     if length < 65_536:
         return b"\x81\x7e" + length.to_bytes(2, "big") + payload
     return b"\x81\x7f" + length.to_bytes(8, "big") + payload
+
+
+def payload(frame: bytes) -> bytes:
+    """What :func:`text_frame` framed.
+
+    >>> [len(payload(text_frame(b"x" * length))) for length in (0, 125, 126, 65_535, 65_536)]
+    [0, 125, 126, 65535, 65536]
+    """
+    return frame[{126: 4, 127: 10}.get(frame[1], 2) :]
+
+
+class Outlet(Protocol):
+    """Where a client's frames are written, without waiting."""
+
+    @property
+    def open(self) -> bool:
+        """Whether frames can still be written."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that were not taken yet."""
+
+    def write_frame(self, frame: bytes) -> None:
+        """Write without waiting."""
+
+    def close_now(self, code: int, reason: str) -> None:
+        """Close behind what is buffered."""
+
+
+class AsgiOutlet:
+    """The same over any ASGI server (tests, hypercorn): a task sends what waits, one message after the other."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+        self._waiting: deque[bytes] = deque()
+        self._close: tuple[int, str] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.waiting_bytes = 0
+
+    @property
+    def open(self) -> bool:
+        """Whether messages can still be sent."""
+        return self._close is None and self._websocket.application_state is WebSocketState.CONNECTED
+
+    def write_frame(self, frame: bytes) -> None:
+        """Let the task send the frame's payload."""
+        self._waiting.append(frame)
+        self.waiting_bytes += len(frame)
+        self._wake()
+
+    def close_now(self, code: int, reason: str) -> None:
+        """Close when what waits was sent."""
+        if self.open:
+            self._close = code, reason
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._send())
+
+    async def _send(self) -> None:
+        with contextlib.suppress(RuntimeError, OSError, WebSocketDisconnect):
+            while self._waiting:
+                frame = self._waiting.popleft()
+                await self._websocket.send_text(payload(frame).decode())
+                self.waiting_bytes -= len(frame)
+            if self._close is not None:
+                await self._websocket.close(*self._close)
 
 
 class Socket(WebSocketsSansIOProtocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -14,7 +14,7 @@ from relay.auth import AuthError, Identity
 from relay.hub import Client
 from relay.protocol import CommandError
 from relay.security import host_allowed, origin_allowed
-from relay.wire import EXTENSION, Socket
+from relay.wire import EXTENSION, AsgiOutlet, Outlet
 
 if TYPE_CHECKING:
     from relay.services import Services
@@ -40,9 +40,7 @@ async def websocket(websocket: WebSocket) -> None:
     """Serve ``/ws``."""
     held: Services = websocket.app.state.services
     settings = held.settings
-    socket: Any = websocket.scope["extensions"].get(EXTENSION)
-    if not isinstance(socket, Socket):
-        raise RuntimeError("the relay must be served with relay.wire.Socket: use `signals relay` or `python -m relay`")
+    socket: Outlet = websocket.scope.get("extensions", {}).get(EXTENSION) or AsgiOutlet(websocket)
     address = websocket.client.host if websocket.client else ""
     host = websocket.headers.get("host", "")
     if not (
@@ -87,7 +85,7 @@ async def _sign_in(websocket: WebSocket, held: Services) -> tuple[protocol.Hello
         return None
 
 
-async def _serve(websocket: WebSocket, socket: Socket, held: Services, address: str) -> None:
+async def _serve(websocket: WebSocket, socket: Outlet, held: Services, address: str) -> None:
     signed = await _sign_in(websocket, held)
     if signed is None:
         return
@@ -128,7 +126,7 @@ async def _greet(client: Client, hello: protocol.Hello, held: Services) -> bool:
         client.socket.close_now(4400, str(error))
         return False
     if not resuming:
-        hub.send(client, hub.snapshot(client, reset=True))
+        hub.send_snapshot(client)
     hub.send(client, hub.status())
     return True
 

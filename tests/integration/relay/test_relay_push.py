@@ -338,3 +338,46 @@ def test_what_happened_while_the_relay_was_away_is_sent_once(relay, receiver, ma
     assert json.loads(receiver.wait(2)[3])["data"]["signal_id"] == "s2"
     time.sleep(0.5)
     assert len(receiver.requests) == 2
+
+
+# All channels alike
+
+
+@pytest.fixture(params=["webhook", "telegram", "webpush"])
+def told(request, relay, receiver):
+    """A user with one target of each kind of channel, told through it: the user's token."""
+    if request.param == "webhook":
+        return webhook(relay, receiver)[0]
+    if request.param == "webpush":
+        return request.getfixturevalue("subscribed")[0]
+    token = relay.token("ann")
+    api(relay, token, "/api/push/targets", "POST", {"channel": "telegram", "chat_id": 42})
+    return token
+
+
+def test_a_receiver_that_fails_and_delays_is_told_in_the_end(relay, receiver, told, make_signal):
+    receiver.answer(500)
+    receiver.answer(503, delay_s=0.5)
+    relay.publish(make_signal("s1"))
+    receiver.wait(3)
+    deadline = time.monotonic() + 5
+    while (counts := api(relay, told, "/api/system")["relay"]["push"])["delivered"] < 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert (counts["delivered"], counts["retried"], counts["dead"]) == (1, 2, 0)
+
+
+def test_a_receiver_that_rejects_is_not_asked_again(relay, receiver, told, make_signal):
+    receiver.answer(401)
+    relay.publish(make_signal("s1"))
+    letter = undelivered(relay, told)[0]
+    assert (letter["attempts"], letter["reason"]) == ("1", "the receiver answered 401")
+    assert len(receiver.requests) == 1
+
+
+def test_a_receiver_that_is_down_makes_a_dead_letter(relay, receiver, told, make_signal):
+    receiver.shutdown()
+    receiver.server_close()
+    relay.publish(make_signal("s1"))
+    letter = undelivered(relay, told)[0]
+    assert (letter["attempts"], letter["reason"]) == ("3", "no answer: ConnectError")
+    assert "BOT-SECRET" not in relay.log_text()
