@@ -73,8 +73,12 @@ def build(
     bootstrap: str,
     bounded: bool = False,
     topics: tuple[str, str, str] = (TOPICS[Trade], TOPICS[Bar], CHECK_TOPIC),
+    source_options: dict[str, str] | None = None,
 ) -> StatementSet:
-    """Wire the job: trades, then for each timeframe the chosen bars and the bars kept to check them."""
+    """Wire the job: trades, then for each timeframe the chosen bars and the bars kept to check them.
+
+    ``topics`` are those of trades, chosen bars and compared bars; ``source_options`` go to the Kafka connector.
+    """
     trades, chosen, check = topics
     source = {
         "connector": "kafka",
@@ -86,6 +90,7 @@ def build(
         "format": "json",
         "json.ignore-parse-errors": "true",
     }
+    source |= source_options or {}
     if bounded:
         source["scan.bounded.mode"] = "latest-offset"
     sequence = "seq BIGINT METADATA FROM 'offset' VIRTUAL"

@@ -84,6 +84,7 @@ class Simulator:
         self.duplicate_next = self.late_next = self.shuffle_next = 0
         self.refuse_next = self.limit_next = self.symbol_limit = self.slow_next = 0
         self.http_faults: list[int] = []
+        self.ban_s = "0"
         self.requests: list[str] = []
         self.errors_next: list[Any] = []
         self._server: Server | None = None
@@ -316,7 +317,7 @@ class Simulator:
             return self._respond(200, {"fault": query["fault"]})
         if self.http_faults:
             status = self.http_faults.pop(0)
-            return self._respond(status, {"message": "no"}, {"Retry-After": "0"} if status == 429 else {})
+            return self._respond(status, {"message": "no"}, {"Retry-After": self.ban_s} if status < 500 else {})
         try:
             return self._respond(200, self.serve_history(parts.path, query))
         except KeyError as error:
