@@ -46,7 +46,11 @@ def features(
         console.print(f"[red]error:[/red] {error}", highlight=False)
         raise typer.Exit(1) from None
     shown = ", ".join(f"{name} = {column!r}" for name, column in mapping.items())
-    console.print(f"{len(table):,} bars of {table['symbol'].nunique():,} symbols; columns: {shown}", highlight=False)
+    console.print(
+        f"{len(table):,} bars of {table['symbol'].nunique():,} symbols; columns: {shown}",
+        highlight=False,
+        soft_wrap=True,
+    )
     for reject in rejects[:20]:
         console.print(f"line {reject.line}: {reject.reason} ({reject.field}={reject.value!r})", highlight=False)
     if len(rejects) > 20:

@@ -22,7 +22,7 @@ from udfs.kernel import FeatureConfig, Kernel
 from udfs.side_inputs import side_input
 
 #: Bars a thread takes at a time: between two chunks progress is told and other threads may run.
-CHUNK_BARS = 100_000
+CHUNK_BARS = 20_000
 
 Floats = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]
@@ -105,9 +105,13 @@ def compute(
                         _give(kernel, states, *feed[fed])
                         fed += 1
                     continue
-            some = _run(kernel, states, mine[at:stop])
-            here: Any = slice(first + at, first + stop) if sorted_already else order[first + at : first + stop]
-            verdicts[here], out[here], quality[here] = some
+            zeros = np.zeros(stop - at, np.int64)
+            if sorted_already:
+                here = slice(first + at, first + stop)
+                verdicts[here] = kernel.run(states, zeros, mine[at:stop], out[here], quality[here])
+            else:
+                places = order[first + at : first + stop]
+                verdicts[places], out[places], quality[places] = kernel.compute(states, zeros, mine[at:stop])
             if progress is not None:
                 with lock:
                     done[0] += stop - at
@@ -118,10 +122,6 @@ def compute(
         for _ in pool.map(one, edges[:-1].tolist(), edges[1:].tolist()):
             pass
     return verdicts, out, quality
-
-
-def _run(kernel: Kernel, states: Floats, bars: Floats) -> tuple[npt.NDArray[np.int8], Floats, npt.NDArray[np.uint8]]:
-    return kernel.compute(states, np.zeros(len(bars), np.int64), bars)
 
 
 def _known(event: tuple[str, tuple[float, ...]]) -> float:

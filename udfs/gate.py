@@ -42,6 +42,7 @@ from udfs.catalogue import (
     ZERO,
 )
 from udfs.compiled import njit
+from udfs.inner import inner
 
 OK, REVISED, DUPLICATE, LATE, INVALID = range(5)
 
@@ -66,7 +67,7 @@ def bars_per_year(length_ms, calendar):  # type: ignore[no-untyped-def]
     return XNYS_YEAR_MS / length_ms
 
 
-@njit
+@inner
 def is_valid(bar):  # type: ignore[no-untyped-def]
     """Prices positive and finite, low <= open, close <= high, a positive length, volume not negative (NaN: missing)."""
     low = bar[LOW]
@@ -80,7 +81,7 @@ def is_valid(bar):  # type: ignore[no-untyped-def]
     return isnan(bar[VOLUME]) or (bar[VOLUME] >= 0.0 and isfinite(bar[VOLUME]))
 
 
-@njit
+@inner
 def session_at(opens, at_ms, hint):  # type: ignore[no-untyped-def]
     """Index of the last session that opened at or before ``at_ms``, -1 before the first; ``hint`` is a first guess."""
     last = opens.shape[0] - 1
@@ -100,7 +101,7 @@ def session_at(opens, at_ms, hint):  # type: ignore[no-untyped-def]
     return low - 1
 
 
-@njit
+@inner
 def missing_sessions(from_ms, to_ms, opens, closes, hint, enough):  # type: ignore[no-untyped-def]
     """Sessions' worth of trading time in ``[from_ms, to_ms)``; stops counting at ``enough``."""
     total = 0.0
@@ -113,7 +114,7 @@ def missing_sessions(from_ms, to_ms, opens, closes, hint, enough):  # type: igno
     return total
 
 
-@njit
+@inner
 def place_in_time(state, bar, always_open, opens, closes):  # type: ignore[no-untyped-def]
     """Day, session and minutes to the close of this bar.
 
@@ -146,7 +147,7 @@ def place_in_time(state, bar, always_open, opens, closes):  # type: ignore[no-un
     state[MINUTES_TO_CLOSE] = (closes[i] - end) / 60_000.0 if i < opens.shape[0] else nan
 
 
-@njit
+@inner
 def open_bar(state, undo, fixed, bar):  # type: ignore[no-untyped-def]
     """Decide what ``bar`` is, bring the state to the moment before it, and place it in time.
 
@@ -168,7 +169,7 @@ def open_bar(state, undo, fixed, bar):  # type: ignore[no-untyped-def]
     return OK
 
 
-@njit
+@inner
 def count_bar(state, undo, fixed, bar, verdict, default_calendar, gap_sessions, jump_limit, opens, closes):  # type: ignore[no-untyped-def]
     """Keep the moment before a new bar, place the bar in time, find a gap or a jump before it, and count it."""
     if verdict == OK:
@@ -222,7 +223,7 @@ def announce_split(state, effective_ms, ratio):  # type: ignore[no-untyped-def]
     return OK
 
 
-@njit
+@inner
 def apply_split(state, exponents):  # type: ignore[no-untyped-def]
     """Bring every cell to prices after the split: prices are divided by the ratio, volumes multiplied."""
     ratio = state[SPLIT_RATIO]
@@ -237,7 +238,7 @@ def apply_split(state, exponents):  # type: ignore[no-untyped-def]
     state[SPLIT_RATIO] = 0.0
 
 
-@njit
+@inner
 def close_bar(state, bar):  # type: ignore[no-untyped-def]
     """Make ``bar`` the previous bar."""
     state[PREV_END] = bar[END]
@@ -246,7 +247,7 @@ def close_bar(state, bar):  # type: ignore[no-untyped-def]
     state[PREV_CLOSE] = bar[CLOSE]
 
 
-@njit
+@inner
 def mask(n, since_break, broken, out, quality, first):  # type: ignore[no-untyped-def]
     """Mask what is warming up or rests on a gap; name every other NaN."""
     for j in range(out.shape[0]):

@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.expiry import calendar
-from udfs import catalogue, compiled, gate
+from udfs import catalogue, compiled, gate, inner
 from udfs.catalogue import BAR_COLUMNS, CALENDARS, CONTEXT, FeatureConfig, Output
 from udfs.gate import DUPLICATE, INVALID, LATE, OK, REVISED
 
@@ -133,14 +133,15 @@ class Kernel:
             "import numpy as np",
             "from udfs import gate",
             "from udfs.compiled import njit",
+            "from udfs.inner import inner",
             *(f"from udfs.features import {name}" for name in self._families),
-            *(f"step_{name} = njit({name}.step)" for name in self._families),
-            *(f"rescale_{n} = njit({n}.rescale)" for n, m in self._families.items() if hasattr(m, "rescale")),
-            *(f"receive_{n} = njit({n}.receive)" for n, m in self._families.items() if hasattr(m, "receive")),
+            *(f"step_{name} = inner({name}.step)" for name in self._families),
+            *(f"rescale_{n} = inner({n}.rescale)" for n, m in self._families.items() if hasattr(m, "rescale")),
+            *(f"receive_{n} = inner({n}.receive)" for n, m in self._families.items() if hasattr(m, "receive")),
             *(f"FIRST_{n} = np.array({[o.first for o in outs]}, np.int64)" for n, outs in by_family.items()),
             f"EXPONENTS = np.array({self._exponents}, np.float64)",
             "",
-            "@njit",
+            "@inner",
             "def split(state):",
             f"    ratio = state[{catalogue.SPLIT_RATIO}]",
             "    gate.apply_split(state, EXPONENTS)",
@@ -224,8 +225,10 @@ class Kernel:
         """
         if bars.shape[1] < len(BAR_COLUMNS):
             bars = np.hstack([bars, np.zeros((len(bars), len(BAR_COLUMNS) - bars.shape[1]))])
+        if not (bars.flags.c_contiguous and bars.flags.writeable and bars.dtype == np.float64):
+            bars = np.array(bars, np.float64, order="C")  # another layout would be compiled anew
         verdicts = np.empty(len(rows), np.int8)
-        self._run(states, rows, bars, out, quality, verdicts, self._opens, self._closes)
+        self._run(states, np.asarray(rows, np.int64), bars, out, quality, verdicts, self._opens, self._closes)
         return verdicts
 
     def news(self, states: Floats, rows: npt.NDArray[np.int64], events: Floats) -> None:
@@ -263,7 +266,7 @@ class Kernel:
         """:meth:`run` into new arrays: verdicts, values, quality."""
         out = np.empty((len(rows), len(self.names)))
         quality = np.empty((len(rows), len(self.names)), np.uint8)
-        return self.run(states, rows, np.ascontiguousarray(bars, np.float64), out, quality), out, quality
+        return self.run(states, rows, bars, out, quality), out, quality
 
     def encode_state(self, row: Floats) -> bytes:
         """One state as bytes, its layout in front."""
@@ -323,7 +326,7 @@ def _load(source: str) -> ModuleType:
 
     digest = hashlib.sha256(source.encode())
     parts = [numba.__version__, np.__version__, sys.version]
-    for module in (catalogue, compiled, gate, *catalogue.families().values()):
+    for module in (catalogue, compiled, gate, inner, *catalogue.families().values()):
         parts.append(inspect.getsource(module))
     for part in parts:
         digest.update(part.encode())

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from udfs.catalogue import END, MISSING, PREV_END, Output, State
-from udfs.compiled import njit
+from udfs.inner import inner
 
 EVENTS = "news"
 PARAMETERS: dict[str, Any] = {"hours": (1, 24), "articles_max": 32}
@@ -51,13 +51,13 @@ def constants(p: dict[str, Any]) -> tuple[Any, ...]:
     return (p["articles_max"], tuple(float(h) for h in p["hours"]))
 
 
-@njit
+@inner
 def _drop(words, at, count):  # type: ignore[no-untyped-def]
     for k in range(3 * at, 3 * (count - 1)):
         words[k] = words[k + 3]
 
 
-@njit
+@inner
 def _age(now, word):  # type: ignore[no-untyped-def]
     """``now`` minus the moment in a 31-bit word, at most 12 days either way."""
     away = (np.int64(now) - np.int64(word & 0x7FFFFFFF)) & 0x7FFFFFFF

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from udfs.catalogue import END, LAST_END, MISSING, STALE, WARMING, Output, State
-from udfs.compiled import njit
+from udfs.inner import inner
 
 EVENTS = "options"
 PARAMETERS: dict[str, Any] = {"year": 252, "iv_days_min": 20, "volume_days_min": 5, "span": 20, "stale_days": 4.0}
@@ -62,24 +62,24 @@ def constants(p: dict[str, Any]) -> tuple[Any, ...]:
     return (p["year"], p["iv_days_min"], p["volume_days_min"], 2.0 / (p["span"] + 1), p["stale_days"])
 
 
-@njit
+@inner
 def _kept_iv(year, i):  # type: ignore[no-untyped-def]
     return ((year[i // 3] >> (21 * (i % 3))) & 0x1FFFFF) * 1e-5
 
 
-@njit
+@inner
 def _keep_iv(year, i, iv):  # type: ignore[no-untyped-def]
     code = min(max(np.int64(np.round(iv * 1e5)), 0), 0x1FFFFF)
     shift = 21 * (i % 3)
     year[i // 3] = (year[i // 3] & ~(np.int64(0x1FFFFF) << shift)) | (code << shift)
 
 
-@njit
+@inner
 def _day_of(time_ms):  # type: ignore[no-untyped-def]
     return np.floor((time_ms - 4 * 3_600_000.0) / DAY_MS)
 
 
-@njit
+@inner
 def _apply(r, event, size, decay):  # type: ignore[no-untyped-def]
     """Make a summary the newest known; the first of a new day closes the day before."""
     if event[TIME] < r[LAST_TIME]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from udfs.catalogue import CLOSE, DAY, HIGH, JUMPED, LOW, Output, State
 from udfs.compiled import njit
+from udfs.inner import inner
 
 PARAMETERS: dict[str, Any] = {"days": 364}
 TODAY, TODAY_HIGH, TODAY_LOW, TOP, TOP_DAY, BOTTOM, BOTTOM_DAY, SINCE_DAY = range(8)
@@ -72,20 +73,20 @@ def unpack(code):  # type: ignore[no-untyped-def]
     return price
 
 
-@njit
+@inner
 def _put(cells, slot, code):  # type: ignore[no-untyped-def]
     for b in range(5):
         cells[5 * slot + b] = (code >> (8 * b)) & 255
 
 
-@njit
+@inner
 def _get(cells, slot):  # type: ignore[no-untyped-def]
     at = 5 * slot
     low = np.int64(cells[at]) | (np.int64(cells[at + 1]) << 8) | (np.int64(cells[at + 2]) << 16)
     return low | (np.int64(cells[at + 3]) << 24) | (np.int64(cells[at + 4]) << 32)
 
 
-@njit
+@inner
 def _new_day(today, s, cells, days):  # type: ignore[no-untyped-def]
     """Store the day that ended, clear days without bars, and find the extremes again where they have left."""
     before = int(s[TODAY])

@@ -164,3 +164,14 @@ def test_unknown_names_say_what_there_is():
         KERNEL.column_of("rsi_15")
     with pytest.raises(ValueError, match="not a kernel state"):
         KERNEL.decode_state(b"nonsense")
+
+
+def test_any_layout_of_the_input_gives_the_same_bits():
+    bars = walk(50)
+    _, out, _ = whole(bars)
+    sideways = np.asfortranarray(bars)
+    frozen = np.frombuffer(bars.tobytes()).reshape(bars.shape)
+    narrow = np.ascontiguousarray(bars[:, :8])
+    for other in (sideways, frozen):
+        assert whole(other, np.zeros(50, np.int32))[1].tobytes() == out.tobytes()
+    assert whole(narrow)[1][:, KERNEL.column_of("ma_20")].tobytes() == out[:, KERNEL.column_of("ma_20")].tobytes()
