@@ -88,7 +88,8 @@ def _symbol(
     prices = [frame[name].to_numpy(np.float64) for name in ("open", "high", "low", "close")]
     bars = SymbolBars(frame["start_ms"].to_numpy(np.int64), frame["end_ms"].to_numpy(np.int64), *prices)
     labels = label(bars, frame["atr_14"].to_numpy(np.float64), config.label, config.timeframe, market)
-    inputs = frame[list(config.inputs)].to_numpy(np.float64)
+    # One memory layout, whatever the table's: over another, sums and so the files would differ in their last bits.
+    inputs = np.ascontiguousarray(frame[list(config.inputs)].to_numpy(np.float64))
     count = len(frame)
     last = np.maximum(labels.buy.exit_index, labels.sell.exit_index)
 
@@ -114,7 +115,7 @@ def _symbol(
         bars.starts[keep],
         bars.ends[keep],
         labels.exit_ms[keep],
-        inputs[keep],
+        np.ascontiguousarray(inputs[keep]),
         labels.label[keep],
         np.column_stack([labels.sell.reward, labels.buy.reward])[keep],
         np.column_stack([labels.sell.pnl_percent, labels.buy.pnl_percent])[keep],

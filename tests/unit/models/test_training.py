@@ -47,6 +47,10 @@ def test_same_data_and_seed_give_the_same_bytes(trained, config, market):
     manifest, files, _ = train(config, *market, "hash-of-test", step=lambda _: None)
     assert encode_manifest(manifest) == encode_manifest(trained[0])
     assert files == trained[1]
+    bars, features = (table.sample(frac=1.0, random_state=1) for table in market)
+    features = pd.DataFrame({name: features[name].to_numpy(copy=True) for name in reversed(features.columns)})
+    _, shuffled, _ = train(config, bars, features, "hash-of-test", step=lambda _: None)
+    assert shuffled == files
     other, _, _ = train(msgspec.structs.replace(config, seed=8), *market, "hash-of-test", step=lambda _: None)
     assert other.files["neural_net.onnx"] != manifest.files["neural_net.onnx"]
 
