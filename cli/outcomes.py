@@ -1,4 +1,4 @@
-"""``signals outcomes``, ``signals performance``, ``signals verify-record``: what became of signals."""
+"""``signals outcomes``, ``signals performance``, ``signals verify-record``, ``signals run-outcomes``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ def register(app: typer.Typer) -> None:
     app.command("outcomes")(outcomes)
     app.command("performance")(performance)
     app.command("verify-record")(verify_record)
+    app.command(
+        "run-outcomes",
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    )(run_outcomes)
 
 
 def _wrong(message: str) -> typer.Exit:
@@ -243,3 +247,16 @@ def verify_record(
         heads.write_bytes(msgspec.json.format(msgspec.json.encode(report.heads, order="sorted"), indent=1) + b"\n")
         typer.echo(f"heads kept in {heads}")
     typer.echo("record is whole")
+
+
+def run_outcomes(context: typer.Context) -> None:
+    """Run the outcomes job against given Kafka and Redis, on a local mini cluster, until Ctrl-C.
+
+    Every option of the job is passed on; `signals run-outcomes --help` lists them. The same job file goes to a cluster
+    with `flink run -py jobs/outcomes.py -pyfs dist/*.whl --kafka ... --redis ...`.
+
+    Example: signals run-outcomes --kafka 127.0.0.1:9092 --redis redis://127.0.0.1:6379/0 --cost-bps 10
+    """
+    from jobs.outcomes import main
+
+    main(context.args)

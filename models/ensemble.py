@@ -71,10 +71,10 @@ def combine(probabilities: Matrix, weights: Matrix, thresholds: Thresholds) -> D
         votes[silent] = NONE
         chosen[silent] = np.nan
         say = np.where(silent, 0.0, chosen) * weights
-        total = ~silent @ weights
+        total = np.add.reduce(np.where(silent, 0.0, weights), axis=1)  # in the order of the sum below, bit for bit
     else:
         say = chosen * weights
-        total = np.full(len(say), weights.sum())
+        total = np.full(len(say), np.add.reduce(weights))
     nobody = total <= 0.0
     total[nobody] = 1.0
 

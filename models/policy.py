@@ -17,6 +17,7 @@ frames are cut.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -71,7 +72,7 @@ _NEVER = -1.0e18
 _SELL, _HOLD, _BUY = 0, 1, 2
 
 
-class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
+class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When to speak; see the module."""
 
     confidence_step: float = 0.1
@@ -83,6 +84,16 @@ class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not self.confidence_step > 0.0:
             raise ValueError(f"policy.confidence_step = {self.confidence_step}: must be above 0 (1: never)")
+
+
+def load_policy(path: Path) -> PolicyConfig:
+    """The configuration in a JSON file; ValueError naming file, field and value."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=PolicyConfig)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 class Verdicts(NamedTuple):

@@ -30,7 +30,7 @@ _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 
 
-class StopGuard(msgspec.Struct, frozen=True):
+class StopGuard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``stops`` stops within ``window_ms`` pause new signals for ``pause_ms``; 0 stops: off (at most 8)."""
 
     stops: int = 0
@@ -38,7 +38,7 @@ class StopGuard(msgspec.Struct, frozen=True):
     pause_ms: int = _DAY_MS
 
 
-class RiskConfig(msgspec.Struct, frozen=True, kw_only=True):
+class RiskConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The protections' limits; 0 switches one off."""
 
     symbol_cooldown_ms: int = 0

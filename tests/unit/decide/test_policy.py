@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from models.decide import decide, horizon_of
 from models.messages import Signal
-from models.policy import _CURRENT, CAUSES, STATE_COLUMNS, TRIGGERS, Policy, PolicyConfig, _horizon
+from models.policy import _CURRENT, CAUSES, STATE_COLUMNS, TRIGGERS, Policy, PolicyConfig, _horizon, load_policy
 from models.risk import Halts, RiskConfig, RiskControl, StopGuard
 
 DAY = 86_400_000
@@ -341,3 +341,19 @@ def test_a_limit_outside_its_range_is_refused(make, named):
 
 def test_fresh_rows_have_the_published_width():
     assert Policy().new_states(3).shape == (3, STATE_COLUMNS)
+
+
+def test_a_policy_file_is_read_and_its_faults_named(tmp_path):
+    file = tmp_path / "policy.json"
+    file.write_text('{"confidence_step": 0.2, "risk": {"symbol_stops": {"stops": 3}}}')
+    assert load_policy(file) == PolicyConfig(confidence_step=0.2, risk=RiskConfig(symbol_stops=StopGuard(stops=3)))
+    for text, named in (
+        ('{"confidence_stop": 1}', "confidence_stop"),
+        ('{"risk": {"drawdown_percent": -1}}', "drawdown_percent = -1"),
+        ("{", "policy.json"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=named):
+            load_policy(file)
+    with pytest.raises(ValueError, match=r"none\.json cannot be read"):
+        load_policy(tmp_path / "none.json")

@@ -87,3 +87,15 @@ def test_dissent_weakens_the_confidence():
     assert together.confidence[0] == pytest.approx(0.8)
     assert split.action[0] == BUY
     assert split.confidence[0] == pytest.approx(0.48)
+
+
+def test_a_row_is_decided_bit_for_bit_the_same_in_any_batch() -> None:
+    rng = np.random.default_rng(5)
+    weights = np.array([0.35, 0.3, 0.2, 0.15])
+    rows = rng.dirichlet(np.ones(3), (500, 4))
+    rows[::7, 2] = np.nan
+    together = combine(rows, weights, Thresholds(buy=0.4, sell=0.6))
+    for size in (1, 3, 64):
+        parts = [combine(rows[at : at + size], weights, Thresholds(buy=0.4, sell=0.6)) for at in range(0, 500, size)]
+        np.testing.assert_array_equal(np.concatenate([part.confidence for part in parts]), together.confidence)
+        np.testing.assert_array_equal(np.concatenate([part.action for part in parts]), together.action)
