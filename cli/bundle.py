@@ -18,6 +18,9 @@ At = Annotated[
     str,
     typer.Option(help="first bar end scored by it: epoch ms, a date and time (UTC), or +seconds from now"),
 ]
+Features = Annotated[
+    Path | None, typer.Option(help="the jobs' FeatureConfig as JSON, if they do not compute the whole catalogue")
+]
 Reason = Annotated[str, typer.Option(help="why, for the record")]
 
 
@@ -93,12 +96,13 @@ def promote(
     kafka: Kafka,
     at: At = "+60",
     reason: Reason = "",
+    feature_config: Features = None,
 ) -> None:
     """Announce that a bundle scores from an event-time barrier on. It is verified first; the running one stays if not.
 
     Example: signals bundle promote ./bundles/new --kafka 127.0.0.1:9092 --at 2026-01-05T21:00:00
     """
-    _announce("promote", kafka, at, reason, bundle)
+    _announce("promote", kafka, at, reason, bundle, feature_config)
 
 
 @bundle_app.command()
@@ -107,12 +111,13 @@ def shadow(
     bundle: Annotated[str, typer.Argument(help="a shipped bundle's name or a folder; none ends the shadow")] = "",
     at: At = "+60",
     reason: Reason = "",
+    feature_config: Features = None,
 ) -> None:
     """Let a bundle score beside the one in force, to its own topic, without emitting; no bundle ends it.
 
     Example: signals bundle shadow ./bundles/new --kafka 127.0.0.1:9092
     """
-    _announce("shadow" if bundle else "unshadow", kafka, at, reason, bundle)
+    _announce("shadow" if bundle else "unshadow", kafka, at, reason, bundle, feature_config)
 
 
 @bundle_app.command()
@@ -182,7 +187,9 @@ def barrier_ms(text: str, now_ms: int) -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-def _announce(kind: Kind, kafka: str, at: str, reason: str, bundle: str = "") -> None:
+def _announce(
+    kind: Kind, kafka: str, at: str, reason: str, bundle: str = "", feature_config: Path | None = None
+) -> None:
     import time
 
     from connectors.control_topic import announce
@@ -194,6 +201,8 @@ def _announce(kind: Kind, kafka: str, at: str, reason: str, bundle: str = "") ->
     except ValueError:
         _stop(f"--at {at!r} is no time: write +60, 1700000000000 or 2026-01-05T21:00:00")
     loaded = _load(bundle) if bundle else None
+    if loaded:
+        _check_features(loaded, feature_config)
     message = ControlMessage(
         kind=kind,
         effective_ms=effective_ms,
@@ -214,6 +223,22 @@ def _announce(kind: Kind, kafka: str, at: str, reason: str, bundle: str = "") ->
         f"{kind} {message.bundle_id} announced as number {stored.sequence}: bars that end at or after "
         f"{_time(effective_ms)} ({effective_ms})"
     )
+
+
+def _check_features(bundle: Bundle, feature_config: Path | None) -> None:
+    """Stops unless jobs with that configuration compute what the bundle reads, as it was trained."""
+    from models.bundle import BundleError
+    from udfs.catalogue import FeatureConfig, chosen, parameters_of
+
+    try:
+        config = FeatureConfig.from_json(feature_config.read_text()) if feature_config else FeatureConfig()
+        families = chosen(config).items()
+        names = [output.name for name, family in families for output in family.outputs(parameters_of(name, config))]
+        bundle.check_features(names, config.hash)
+    except BundleError as error:
+        _stop(f"refused: {error}")
+    except (OSError, ValueError) as error:
+        _stop(f"--feature-config: {error}")
 
 
 def _reachable(bundle: str) -> str:
