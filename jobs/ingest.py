@@ -12,6 +12,7 @@ end never ends another's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import random
@@ -23,8 +24,9 @@ from connectors import ingest_metrics as metrics
 from connectors.backoff import Backoff
 from connectors.calendars import calendar
 from connectors.connection import Connection, Ending, FatalError, now_ms
+from connectors.cross_check import CrossCheck
 from connectors.gaps import Gap
-from connectors.intake import Intake, Sink
+from connectors.intake import CHECK_TOPIC, Intake, Sink
 from connectors.kafka_feed import KafkaFeed
 from connectors.publisher import Publisher, dead_letter
 from connectors.rest.base import History
@@ -32,7 +34,7 @@ from connectors.rest.http import RefusedError, UnavailableError
 from connectors.sentiment import scorer
 from connectors.settings import Base
 from connectors.venues.base import Stream, VenueSettings
-from models.messages import Message, News, OptionSummary
+from models.messages import TOPICS, Bar, Message, News, OptionSummary, decode
 
 log = logging.getLogger("ingest")
 _TICK_S = 0.1
@@ -251,6 +253,27 @@ async def follow_feed(feed: KafkaFeed, bootstrap: str, sink: Sink, stop: asyncio
         consumer.close()
 
 
+async def check_bars(bootstrap: str, stop: asyncio.Event) -> None:
+    """Follow chosen and compared bars and keep the metrics of how they agree."""
+    import msgspec
+    from confluent_kafka import Consumer
+
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": "signals-bars-check", "auto.offset.reset": "latest"}
+    )
+    consumer.subscribe([TOPICS[Bar], CHECK_TOPIC])
+    check = CrossCheck()
+    try:
+        while not stop.is_set():
+            for record in await asyncio.to_thread(consumer.consume, 1000, 0.2):
+                if record.error():
+                    continue
+                with contextlib.suppress(msgspec.DecodeError):
+                    check.see(decode(record.value() or b"", Bar))
+    finally:
+        consumer.close()
+
+
 async def _flush_often(sink: Any, stop: asyncio.Event) -> None:
     while not stop.is_set():
         sink.poll()
@@ -274,6 +297,7 @@ def streams(settings: Base, sink: Sink) -> list[Held]:
 async def run(settings: Base, stop: asyncio.Event, sink: Publisher | None = None) -> list[str]:
     """Ingest until ``stop``; returns the refusals met. Raises SettingsError if something is missing."""
     settings.require()
+    own = sink is None
     sink = sink or Publisher(settings.kafka)
     holds = streams(settings, sink)
     feeds = [KafkaFeed(path) for path in settings.feeds]
@@ -287,6 +311,8 @@ async def run(settings: Base, stop: asyncio.Event, sink: Publisher | None = None
             beside += [asyncio.ensure_future(ask) for ask in polls(held, stop)]
     work += [asyncio.create_task(follow_feed(feed, settings.kafka, sink, stop)) for feed in feeds]
     beside.append(asyncio.create_task(_flush_often(sink, stop)))
+    if own:
+        beside.append(asyncio.create_task(check_bars(settings.kafka, stop)))
     guard, done = asyncio.gather(*beside), asyncio.gather(*work)
     try:
         await asyncio.wait({guard, done}, return_when=asyncio.FIRST_COMPLETED)
