@@ -1,13 +1,10 @@
 """News, option summaries and splits as rows for the kernel: when each became known, and its numbers.
 
-Pure glue between the messages and :class:`udfs.kernel.Kernel`. A stream operator keyed like the bars calls, for each
-message of a symbol, the kernel's method of the same kind on the rows of all the symbol's timeframes::
-
-    kind, row = side_input(message)
-    getattr(kernel, kind)(states, rows, np.array([row] * len(rows)))
-
-and writes the touched states back. A bar takes what was known at its end; what it may not know yet waits in the state
-(32 articles, 2 option summaries), so the streams need to be merged by time only roughly.
+Pure glue between the messages and :class:`udfs.kernel.Kernel`. A stream operator keyed like the bars collects the
+messages of a frame and calls :func:`give` before it runs the frame's bars, with the rows of each symbol's timeframes;
+then it writes the touched states back as it does after bars. A bar takes what was known at its end; what it may not
+know yet waits in the state (32 articles, 2 option summaries), so the streams need to be merged by time only roughly. A
+symbol without any bar has no row: what came before its first bar is not remembered.
 
 >>> from models.messages import Status
 >>> side_input(Status(symbol="AAPL", timestamp_ms=1000, kind="split", detail={"ratio": 4}))
@@ -17,10 +14,18 @@ and writes the touched states back. A bar takes what was known at its end; what 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from math import nan
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from models.messages import News, OptionSummary, Status
+from udfs.gate import LATE
+
+if TYPE_CHECKING:
+    from udfs.kernel import Kernel
 
 #: Rows of ``Kernel.news``: ``known_ms`` is :func:`known_ms`; ``identity`` names the article across its edits.
 NEWS_COLUMNS = ("created_ms", "known_ms", "sentiment", "identity")
@@ -83,3 +88,39 @@ def side_input(message: Any) -> tuple[str, tuple[float, ...]] | None:
     if isinstance(message, Status) and message.kind == "split":
         return "split", split_row(message)
     return None
+
+
+def give(
+    kernel: Kernel, states: npt.NDArray[np.float64], rows_of: Mapping[str, Sequence[int]], messages: Iterable[Any]
+) -> tuple[set[int], list[tuple[Any, str]]]:
+    """Give messages, in their order, to the states of their symbols.
+
+    ``rows_of`` maps a symbol to the rows of ``states`` that hold its timeframes. Returns the rows that were touched,
+    and the messages that could not be used with the reason (a split without a ratio, or one that came after bars at the
+    new prices).
+    """
+    found: dict[str, tuple[list[int], list[tuple[float, ...]], list[Any]]] = {}
+    refused: list[tuple[Any, str]] = []
+    for message in messages:
+        try:
+            event = side_input(message)
+        except ValueError as error:
+            refused.append((message, str(error)))
+            continue
+        if event is None:
+            continue
+        rows, events, origins = found.setdefault(event[0], ([], [], []))
+        for row in rows_of.get(message.symbol, ()):
+            rows.append(row)
+            events.append(event[1])
+            origins.append(message)
+    touched: set[int] = set()
+    for kind, (rows, events, origins) in found.items():
+        if not rows:
+            continue
+        verdicts = getattr(kernel, kind)(states, np.array(rows, np.int64), np.array(events, float))
+        touched.update(rows)
+        if verdicts is not None:
+            reason = "the split takes effect before a bar that was seen already: features are masked until they refill"
+            refused += [(origins[i], reason) for i in np.flatnonzero(verdicts == LATE).tolist()]
+    return touched, refused

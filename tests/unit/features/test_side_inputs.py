@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from models.messages import News, OptionSummary, Status
 from udfs.kernel import FeatureConfig, Kernel
-from udfs.side_inputs import known_ms, news_row, option_row, side_input, split_row
+from udfs.side_inputs import give, known_ms, news_row, option_row, side_input, split_row
 
 from .series import DAY, MINUTE, walk
 
@@ -212,3 +212,22 @@ def test_side_inputs_survive_restores_and_revisions():
         KERNEL.compute(moved, ZERO, bar[None])
         moved = KERNEL.decode_state(KERNEL.encode_state(moved[0]))[None].copy()
         assert KERNEL.compute(moved, ZERO, revised[None])[1].tobytes() == expected.tobytes(), i
+
+
+def test_give_reaches_every_timeframe_of_the_symbol_and_names_what_it_cannot_use():
+    states = KERNEL.new_states(3)
+    bars = np.vstack([bar_at(T0)] * 3)
+    KERNEL.compute(states, np.arange(3), bars)
+    late = Status(symbol="A", timestamp_ms=T0 - MINUTE, kind="split", detail={"ratio": 2})
+    broken = Status(symbol="A", timestamp_ms=T0 + DAY, kind="split")
+    messages = [news("a", T0), option(T0, ratio=0.5), Status(symbol="A", timestamp_ms=T0, kind="halt"), late, broken]
+    before = states[2].copy()
+    touched, refused = give(KERNEL, states, {"A": [0, 1], "B": [2]}, messages)
+    assert touched == {0, 1}
+    assert [m for m, _ in refused] == [broken, late, late]
+    assert "needs 'ratio'" in refused[0][1]
+    assert "before a bar that was seen" in refused[1][1]
+    assert states[2].tobytes() == before.tobytes()
+    _, out, _ = KERNEL.compute(states, np.arange(3), np.vstack([bar_at(T0 + MINUTE)] * 3))
+    assert out[:, KERNEL.column_of("put_call_ratio")].tolist()[:2] == [0.5, 0.5]
+    assert np.isnan(out[2, KERNEL.column_of("news_volume_1h")])
