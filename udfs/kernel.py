@@ -20,6 +20,7 @@ import hashlib
 import importlib.util
 import inspect
 import json
+import os
 import struct
 import sys
 from pathlib import Path
@@ -337,7 +338,7 @@ def _load(source: str) -> ModuleType:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.py"
     if not path.exists() or path.read_text() != source:
-        fresh = Path(f"{path}.{id(source)}.new")
+        fresh = Path(f"{path}.{os.getpid()}.new")
         fresh.write_text(source)
         fresh.replace(path)
     spec = importlib.util.spec_from_file_location(name, path)
