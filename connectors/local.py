@@ -7,6 +7,7 @@ on exit ends the process it started, by its process id. Nothing here is used in 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.util
 import os
 import shutil
@@ -14,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 import uuid
@@ -41,6 +43,12 @@ def _answers(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection((_HOST, port), timeout=1):
         return True
     return False
+
+
+def _end_with_parent() -> None:
+    """In a new child on Linux: ask for SIGTERM when the parent dies, however it dies (PR_SET_PDEATHSIG)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 class _Process:
@@ -92,6 +100,7 @@ class _Process:
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
         deadline = time.monotonic() + self.start_timeout_s
         while not self.ready():
@@ -340,6 +349,8 @@ class FlinkCluster(_Process):
             "FLINK_PID_DIR": str(self.folder),
             "FLINK_LIB_DIR": str(self.folder / "lib"),
             "JAVA_HOME": str(find_java().parent.parent),
+            # The interpreter inside the TaskManager does not know of a virtual environment.
+            "PYTHONPATH": sysconfig.get_paths()["purelib"],
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
         return os.environ | extra

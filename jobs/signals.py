@@ -34,7 +34,6 @@ def build(t_env: StreamTableEnvironment, settings: JobSettings) -> TableResult:
     """Wire the job and start it."""
     config = FeatureConfig()
     kernel = Kernel(config)
-    bundle = str(bundle_folder(settings.bundle))
     t_env.execute_sql(
         bars_source(
             settings.kafka,
@@ -55,7 +54,7 @@ def build(t_env: StreamTableEnvironment, settings: JobSettings) -> TableResult:
             transaction_prefix=settings.group_id,
         )
     )
-    t_env.create_temporary_function("score", score_function(bundle, kernel.names, kernel.feature_set_hash))
+    t_env.create_temporary_function("score", score_function(settings.bundle, kernel.names, kernel.feature_set_hash))
 
     # (symbol_group, messages, places): raw JSON of many bars, joined in the JVM
     frames = t_env.to_data_stream(t_env.sql_query(frames_query(settings.groups, settings.frame_length)))
@@ -63,7 +62,7 @@ def build(t_env: StreamTableEnvironment, settings: JobSettings) -> TableResult:
     # (symbol_group, frame): one matrix of features a frame; keyed state holds each symbol's history
     featured = (
         frames.key_by(lambda frame: frame[0])
-        .process(FrameFeatures(config, settings.groups, settings.bars_topic, bundle), FEATURES_TYPE)
+        .process(FrameFeatures(config, settings.groups, settings.bars_topic, settings.bundle), FEATURES_TYPE)
         .uid("features")
         .name("features in keyed state")
         .disable_chaining()  # two interpreters in one thread deadlock in compiled code: docs/adr/0001
@@ -79,7 +78,7 @@ def build(t_env: StreamTableEnvironment, settings: JobSettings) -> TableResult:
     records = (
         t_env.to_data_stream(scored)
         .key_by(lambda frame: frame[0])
-        .process(FrameSignals(bundle, kernel.names, kernel.feature_set_hash, settings), RECORDS_TYPE)
+        .process(FrameSignals(kernel.names, kernel.feature_set_hash, settings), RECORDS_TYPE)
         .uid("signals")
         .name("decide, and write Redis")
     )

@@ -1,8 +1,10 @@
 """Numba, imported safely: every module of ours takes it from here.
 
-Flink's process-mode Python worker replaces ``builtins.print`` by a function of its own, and then ``import numba`` fails
-("module 'builtins' has no attribute 'print'": it looks the builtin up by type). Here the import happens once, with the
-real ``print`` in place.
+Two traps are mended. Flink's process-mode Python worker replaces ``builtins.print`` by a function of its own, and then
+``import numba`` fails ("module 'builtins' has no attribute 'print'": it looks the builtin up by type): here the import
+happens once, with the real ``print`` in place. And numba keeps compiled functions by their own file alone: it does not
+see an edit in a function they call, and finds no place for those of a wheel on the path. :class:`PackageCacheLocator`
+mends both.
 """
 
 from __future__ import annotations
@@ -10,8 +12,15 @@ from __future__ import annotations
 import builtins
 import contextlib
 import gc
+import hashlib
+import importlib.resources
+import os
+import sys
+import tempfile
 import types
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 
@@ -47,5 +56,66 @@ def original_print() -> Iterator[None]:
 with original_print():
     import numba
     from numba import njit
+    from numba.core.caching import _CacheLocator
 
-__all__ = ["njit", "numba", "original_print"]
+
+@cache
+def _package_digest() -> str:
+    """Hash of every source of this package, from a checkout or from inside a wheel."""
+    digest = hashlib.sha256(f"{numba.__version__} {sys.version}".encode())
+    for source in sorted(importlib.resources.files("models").iterdir(), key=lambda file: file.name):
+        if source.name.endswith(".py"):
+            digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def cache_folder() -> Path:
+    """A folder of this user's for compiled code: ``$SIGNALS_CACHE``, else ``~/.cache/signal-pipeline``.
+
+    Falls back to a private temporary folder where that cannot be written (a container's read-only user).
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    folder = Path(os.environ.get("SIGNALS_CACHE") or os.path.join(home, "signal-pipeline"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    return _temporary_folder()
+
+
+@cache
+def _temporary_folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="signal-pipeline-"))
+
+
+class PackageCacheLocator(_CacheLocator):  # type: ignore[misc]
+    """Where numba keeps this package's compiled functions: a folder named by a hash over all sources of the package."""
+
+    def __init__(self, function: Any) -> None:
+        self._name = f"{function.__module__}-{function.__code__.co_firstlineno}"
+
+    def get_cache_path(self) -> str:
+        """The folder."""
+        return str(cache_folder() / f"models-{_package_digest()}")
+
+    def get_source_stamp(self) -> str:
+        """What must be equal for compiled code to be used."""
+        return _package_digest()
+
+    def get_disambiguator(self) -> str:
+        """Tells functions of one name apart."""
+        return self._name
+
+    @classmethod
+    def from_function(cls, function: Any, file: str) -> PackageCacheLocator | None:
+        """A locator for functions of this package, None for all others (numba's own locators serve them)."""
+        return cls(function) if function.__module__.startswith("models.") else None
+
+
+numba.config.CACHE_LOCATOR_CLASSES = ",".join(
+    ["models.numba_safe.PackageCacheLocator", "InTreeCacheLocator", "UserWideCacheLocator"]
+)
+
+__all__ = ["cache_folder", "njit", "numba", "original_print"]

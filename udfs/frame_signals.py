@@ -8,7 +8,6 @@ a replay after a failure changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,16 +26,18 @@ OUTPUT_TYPE = Types.ROW_NAMED(["records"], [Types.STRING()])
 class FrameSignals(KeyedProcessFunction):
     """Scored frame (symbol_group, frame, scores) in, joined outgoing messages out."""
 
-    def __init__(self, bundle_path: str, names: Sequence[str], feature_set_hash: str, settings: JobSettings) -> None:
-        self._path, self._names, self._hash, self._settings = bundle_path, tuple(names), feature_set_hash, settings
+    def __init__(self, names: Sequence[str], feature_set_hash: str, settings: JobSettings) -> None:
+        self._names, self._hash, self._settings = tuple(names), feature_set_hash, settings
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Load the bundle's rules, connect to Redis, claim the state."""
-        from models.bundle import load_bundle
+        from models.bundle import bundle_folder, load_bundle
         from models.expiry import calendar
         from udfs.decisions import Decider
 
-        self._decider = Decider(load_bundle(Path(self._path)), self._names, self._hash, self._settings)
+        self._decider = Decider(
+            load_bundle(bundle_folder(self._settings.bundle)), self._names, self._hash, self._settings
+        )
         self._states = self._decider.new_states(256)
         self._rows: dict[tuple[int, str, str], int] = {}
         self._records = runtime_context.get_map_state(

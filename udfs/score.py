@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,17 +19,18 @@ if TYPE_CHECKING:
 class Score(ScalarFunction):
     """Series of packed FeatureFrames in, series of packed ScoreFrames out. Holds no state of the stream.
 
-    ``names`` is the catalogue's feature order: the bundle's inputs are picked from it by name.
+    ``bundle`` is a shipped name or a folder that the worker can read; ``names`` is the catalogue's feature order, from
+    which the bundle's inputs are picked by name.
     """
 
-    def __init__(self, bundle_path: str, names: Sequence[str], feature_set_hash: str) -> None:
-        self._path, self._names, self._hash = bundle_path, tuple(names), feature_set_hash
+    def __init__(self, bundle: str, names: Sequence[str], feature_set_hash: str) -> None:
+        self._bundle_name, self._names, self._hash = bundle, tuple(names), feature_set_hash
 
     def open(self, function_context: FunctionContext) -> None:
         """Load the models, verify them, and run them once so that the first frame does not pay for it."""
-        from models.bundle import load_bundle
+        from models.bundle import bundle_folder, load_bundle
 
-        self._bundle: Bundle = load_bundle(Path(self._path))
+        self._bundle: Bundle = load_bundle(bundle_folder(self._bundle_name))
         self._bundle.check_features(self._names, self._hash)
         self._columns = np.array([self._names.index(name) for name in self._bundle.features])
         self._bundle.score(np.zeros((2, len(self._columns))))
@@ -49,10 +49,10 @@ class Score(ScalarFunction):
         return pd.Series(results)
 
 
-def score_function(bundle_path: str, names: Sequence[str], feature_set_hash: str) -> UserDefinedScalarFunctionWrapper:
+def score_function(bundle: str, names: Sequence[str], feature_set_hash: str) -> UserDefinedScalarFunctionWrapper:
     """:class:`Score` as Flink calls it."""
     return udf(
-        Score(bundle_path, names, feature_set_hash),
+        Score(bundle, names, feature_set_hash),
         result_type=DataTypes.STRING(),
         func_type="pandas",
     )
