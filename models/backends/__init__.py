@@ -5,8 +5,11 @@ A manifest names a backend by its file name here; bytes in, probabilities out, n
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
+import sys
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,4 +50,21 @@ def backend(name: str) -> Any:
         raise LookupError(
             f"backend {name!r} does not exist (there are {', '.join(names())}): add models/backends/{name}.py"
         )
-    return importlib.import_module(f"{__name__}.{name}")
+    with _without_sklearn():
+        return importlib.import_module(f"{__name__}.{name}")
+
+
+@contextlib.contextmanager
+def _without_sklearn() -> Iterator[None]:
+    """Keep XGBoost and LightGBM from importing scikit-learn (and joblib with it) for wrappers that are not used here.
+
+    It saves a serving process a second and 60 MB. Where scikit-learn is imported already, as in training, it stays.
+    """
+    if "sklearn" in sys.modules:
+        yield
+        return
+    sys.modules["sklearn"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["sklearn"]

@@ -331,6 +331,7 @@ use()
 seen = set()
 sys.addaudithook(lambda event, arguments: seen.add(event))
 use()
+assert not {"joblib", "sklearn"} & set(sys.modules), "training libraries were imported"
 print(*sorted(seen))
 sys.stdout.flush()
 os._exit(0)
