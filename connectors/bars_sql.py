@@ -275,17 +275,24 @@ def bar_values(query: str, timeframe: str) -> str:
 FROM ({query})"""
 
 
-def bars_sink(name: str, bootstrap: str, topic: str) -> str:
-    """DDL of a bars topic: each version of a bar is one record, keyed by symbol, stamped with the bar's end."""
-    return f"""CREATE TEMPORARY TABLE {name} (
-  {BAR_COLUMNS},
+def versions_query(view: str) -> str:
+    """Each version of a bar as a row of its own: what an update replaces is not repeated, nor a withdrawn bar."""
+    mapping = "MAP['INSERT', 'new', 'UPDATE_AFTER', 'revised']"
+    return f"SELECT * FROM TO_CHANGELOG(input => TABLE {view}, op_mapping => {mapping})"
+
+
+def bars_sink(bootstrap: str, topics: tuple[str, str]) -> str:
+    """DDL of the bars topics: each version of a bar is one record, keyed by symbol, stamped with the bar's end."""
+    return f"""CREATE TEMPORARY TABLE bars (
+  `topic` STRING METADATA,
   `timestamp` TIMESTAMP_LTZ(3) METADATA,
-  PRIMARY KEY (symbol) NOT ENFORCED
+  {BAR_COLUMNS}
 ) WITH (
-  'connector' = 'upsert-kafka',
-  'topic' = {quote(topic)},
+  'connector' = 'kafka',
+  'topic' = {quote(";".join(topics))},
   'properties.bootstrap.servers' = {quote(bootstrap)},
   'key.format' = 'raw',
+  'key.fields' = 'symbol',
   'value.format' = 'json',
   'value.json.encode.ignore-null-fields' = 'true',
   'properties.linger.ms' = '5'

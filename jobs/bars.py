@@ -22,7 +22,16 @@ from pathlib import Path
 from pyflink.common import Configuration
 from pyflink.table import EnvironmentSettings, StatementSet, TableEnvironment
 
-from connectors.bars_sql import BAR_COLUMNS, bar_values, bars_query, bars_sink, choice_sql, trades_table
+from connectors.bars_sql import (
+    BAR_COLUMNS,
+    bar_values,
+    bars_query,
+    bars_sink,
+    choice_sql,
+    quote,
+    trades_table,
+    versions_query,
+)
 from connectors.intake import CHECK_TOPIC
 from connectors.kafka import ensure_topics, require_broker
 from connectors.runtime import find_jars, flink_configuration
@@ -52,8 +61,6 @@ def environment(settings: BarsSettings, revise: bool = True) -> tuple[TableEnvir
         "pipeline.name": "bars",
         "table.local-time-zone": "UTC",
         "table.exec.source.idle-timeout": f"{int(settings.idle_s * 1000)} ms",
-        # each version of a bar is a record of its own: Flink must not keep only the last by key
-        "table.exec.sink.upsert-materialize": "NONE",
     }
     if revise:
         options |= {
@@ -96,22 +103,20 @@ def build(
     sequence = "seq BIGINT METADATA FROM 'offset' VIRTUAL"
     tables.execute_sql(trades_table("trades", sequence, settings.late_s, source, None))
     tables.execute_sql(trades_table("trades_by_day", sequence, settings.late_s, source, settings))
-    tables.execute_sql(bars_sink("chosen", bootstrap, chosen))
-    tables.execute_sql(bars_sink("compared", bootstrap, check))
+    tables.execute_sql(bars_sink(bootstrap, (chosen, check)))
+    columns = "symbol, source, timeframe, start_ms, end_ms, `open`, high, low, `close`, volume, trade_count, vwap"
     statements = tables.create_statement_set()
     for timeframe in settings.timeframes:
         table = "trades_by_day" if timeframe == "1d" else "trades"
-        view = f"bars_{timeframe}"
-        tables.create_temporary_view(
-            view, tables.sql_query(bar_values(bars_query(table, timeframe, settings), timeframe))
-        )
-        columns = "symbol, source, timeframe, start_ms, end_ms, `open`, high, low, `close`, volume, trade_count, vwap"
+        # one row a bar, updated by each late trade
+        query = bar_values(bars_query(table, timeframe, settings), timeframe)
+        tables.create_temporary_view(f"bars_{timeframe}", tables.sql_query(query))
+        # one row a version; the chosen ones to one topic, the others to the other
         use = choice_sql(settings, timeframe).replace("source", "built_from")
-        for sink, wanted in (("chosen", "built"), ("compared", "vendor")):
-            statements.add_insert_sql(
-                f"INSERT INTO {sink} SELECT {columns}, revision, TO_TIMESTAMP_LTZ(end_ms, 3) "
-                f"FROM {view} WHERE {use} = '{wanted}'"
-            )
+        statements.add_insert_sql(
+            f"INSERT INTO bars SELECT CASE WHEN {use} = 'built' THEN {quote(chosen)} ELSE {quote(check)} END, "
+            f"TO_TIMESTAMP_LTZ(end_ms, 3), {columns}, revision FROM ({versions_query(f'bars_{timeframe}')})"
+        )
     return statements
 
 

@@ -1,0 +1,94 @@
+"""Trades to bars by Flink SQL: against pandas on 500,000 real trades, and against hand-made cases."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from connectors.local import Broker
+from connectors.publisher import Publisher
+from connectors.settings import BarsSettings, Choice
+from models.messages import Bar, Trade, decode
+
+pytestmark = pytest.mark.integration
+
+
+def ms(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def read(bootstrap: str, topic: str) -> list[Bar]:
+    """Every bar on a topic, in order."""
+    from confluent_kafka import Consumer, TopicPartition
+
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": uuid.uuid4().hex, "enable.partition.eof": False})
+    found = []
+    for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
+        place = TopicPartition(topic, partition)
+        low, high = consumer.get_watermark_offsets(place, timeout=10)
+        consumer.assign([TopicPartition(topic, partition, low)])
+        left = high - low
+        while left > 0:
+            for record in consumer.consume(min(left, 5000), 10):
+                assert record.error() is None
+                bar = decode(record.value(), Bar)
+                assert record.key().decode() == bar.symbol
+                assert record.timestamp()[1] == bar.end_ms
+                found.append(bar)
+                left -= 1
+    consumer.close()
+    return found
+
+
+def run(bootstrap: str, bars: BarsSettings, topics: tuple[str, str, str], **options: Any) -> None:
+    from jobs.bars import build, environment
+
+    tables, _ = environment(bars)
+    build(tables, bars, bootstrap, bounded=True, topics=topics, **options).execute().wait()
+
+
+def new_topics(kafka: Broker) -> tuple[str, str, str]:
+    mark = uuid.uuid4().hex[:8]
+    names = (f"trades-{mark}", f"bars-{mark}", f"check-{mark}")
+    kafka.create_topic(*names, partitions=1)
+    return names
+
+
+def test_late_trades_revise_and_bars_that_were_not_chosen_are_kept_apart(kafka: Broker) -> None:
+    topics = new_topics(kafka)
+    sink = Publisher(kafka.bootstrap, {Trade: topics[0]})
+    start = ms("2024-03-04T15:00:00+00:00")
+
+    def trade(second: float, price: float, number: int, symbol: str = "A", **more: Any) -> Trade:
+        return Trade(
+            symbol=symbol, source="alpaca", timestamp_ms=start + int(second * 1000), price=price, size=10,
+            trade_id=str(number), **more,
+        )  # fmt: skip
+
+    for one in (
+        trade(1, 10, 1), trade(59.999, 12, 2), trade(1, 50, 3, "B"), trade(60, 11, 4),
+        trade(61.5, 11, 5),           # within the 2 s: minute 0 still waits
+        trade(58, 9, 6),              # late within patience: part of revision 0
+        trade(62.5, 11, 7),           # closes minute 0
+        trade(30, 20, 8),             # late: revision 1
+        trade(0.5, 8, 9),             # late: revision 2, and the new open
+        trade(59.999, 12, 2, kind="cancel"),  # leaves volume and count
+        trade(200, 11, 10),
+    ):  # fmt: skip
+        sink.publish(one)
+    sink.flush()
+    choices = [Choice(symbol="B", use="vendor"), Choice(use="built")]
+    bars = BarsSettings(timeframes=["1m"], choices=choices, late_s=2)  # type: ignore[call-arg]
+    run(kafka.bootstrap, bars, topics, source_options={"scan.watermark.emit.strategy": "on-event"})
+    versions = [b for b in read(kafka.bootstrap, topics[1]) if b.start_ms == start]
+    assert [(b.revision, b.open, b.high, b.low, b.close, b.volume, b.trade_count) for b in versions] == [
+        (0, 10, 12, 9, 12, 30, 3),
+        (1, 10, 20, 9, 12, 40, 4),
+        (2, 8, 20, 8, 12, 50, 5),
+        (3, 8, 20, 8, 12, 40, 4),
+    ]
+    assert {b.symbol for b in read(kafka.bootstrap, topics[1])} == {"A"}
+    assert [(b.symbol, b.close) for b in read(kafka.bootstrap, topics[2])] == [("B", 50)]
