@@ -35,7 +35,7 @@ def group_of(symbol: str, groups: int) -> int:
     """The symbol group, as SQL's ``ABS(MOD(HASH_CODE(symbol), groups))`` gives it (Java's String.hashCode).
 
     >>> [group_of(symbol, 8) for symbol in ("AAPL", "MSFT", "")]
-    [2, 2, 0]
+    [4, 4, 0]
     """
     value = 0
     for byte in symbol.encode("latin-1", "replace"):
