@@ -28,6 +28,9 @@ Floats = npt.NDArray[np.float64]
 #: Scaled inputs are clipped to this many spreads, so that one wild value is strange but finite.
 CLIP = 8.0
 
+#: The largest product that OpenBLAS leaves to the calling thread; larger ones would fight with the job's other threads.
+BLAS_OPERATIONS = 262_144
+
 #: What a strange row's confidence is multiplied by.
 STRANGE_CONFIDENCE = 0.8
 
@@ -46,8 +49,14 @@ def dissimilarity(matrix: Floats, sample: Floats, reference: Reference) -> Float
     ``matrix`` float64[n, f] as scored; ``sample`` float64[r, f] already scaled (``Bundle.reference``).
     """
     rows = scale(matrix, reference)
-    squares = (rows * rows).sum(axis=1)[:, None] + (sample * sample).sum(axis=1) - 2.0 * (rows @ sample.T)
-    return np.asarray(np.sqrt(np.maximum(squares.min(axis=1), 0.0)) / reference.mean_distance)
+    lengths = (sample * sample).sum(axis=1)
+    nearest = np.empty(len(rows))
+    step = max(1, BLAS_OPERATIONS // sample.size)
+    for first in range(0, len(rows), step):
+        part = rows[first : first + step]
+        squares = (part * part).sum(axis=1)[:, None] + lengths - 2.0 * (part @ sample.T)
+        nearest[first : first + step] = squares.min(axis=1, initial=np.inf)
+    return np.asarray(np.sqrt(np.maximum(nearest, 0.0)) / reference.mean_distance)
 
 
 def strange(values: Floats, reference: Reference) -> npt.NDArray[np.bool_]:
@@ -69,12 +78,10 @@ def shares(columns: Floats, edges: Floats) -> Floats:
     >>> shares(np.array([[0.1], [0.5], [0.7]]), np.array([[0.3, 0.6]])).tolist()
     [[1.0, 1.0, 1.0]]
     """
-    above = (columns[:, :, None] > edges[None]).sum(axis=2)
-    counts = np.zeros((edges.shape[0], edges.shape[1] + 1))
-    known = ~np.isnan(columns)
-    feature = np.broadcast_to(np.arange(edges.shape[0]), above.shape)
-    np.add.at(counts, (feature[known], above[known]), 1.0)
-    return counts
+    features, bins = edges.shape[0], edges.shape[1] + 1
+    place = np.arange(features) * bins + (columns[:, :, None] > edges).sum(axis=2)
+    counts = np.bincount(place[~np.isnan(columns)], minlength=features * bins)
+    return counts.reshape(features, bins).astype(np.float64)
 
 
 def psi(expected: Floats, found: Floats) -> Floats:
