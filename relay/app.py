@@ -194,9 +194,13 @@ def create_app(settings: RelaySettings | None = None) -> Starlette:
     Raises UserError at once when the user store cannot be opened; start-up raises RedisError when Redis is away.
     """
     settings = settings or RelaySettings()
-    store = open_store("sqlite://:memory:" if settings.demo_user else settings.users_dsn)
+    # A demo leaves nothing behind, unless it is told where to keep its users.
+    kept = not settings.demo_user or "users_dsn" in settings.model_fields_set
+    store = open_store(settings.users_dsn if kept else "sqlite://:memory:")
     if settings.demo_user:
-        store.add(DEMO_NAME, tier=settings.demo_user)
+        if store.get(DEMO_NAME) is None:
+            store.add(DEMO_NAME)
+        store.set_tier(DEMO_NAME, settings.demo_user)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from connectors import redis_keys
 from connectors.redis_bars import unpack
@@ -69,6 +69,10 @@ class Follower:
     async def _load(self) -> None:
         state = self.hub.state
         await self._load_system()
+        with contextlib.suppress(ResponseError):  # no stream yet
+            told: Any = await self.redis.xinfo_stream(redis_keys.SIGNALS_STREAM)
+            if told["first-entry"] and told.get("entries-added", 0) > told["length"]:
+                self.hub.forget_until(told["first-entry"][0].decode())
         start = "-"
         while entries := await self.redis.xrange(redis_keys.SIGNALS_STREAM, min=start, count=2_000):
             for number, fields in entries:

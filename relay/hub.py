@@ -68,7 +68,8 @@ class Hub:
         self._by_signal: defaultdict[str, set[Client]] = defaultdict(set)
         self._queued: set[Client] = set()
         self._log: deque[Event] = deque(maxlen=settings.log_events_max)
-        self._log_complete = True
+        #: Every event after this position is in the log.
+        self._kept_after = (0, 0)
         self._snapshots: dict[Variant, tuple[str, bytes]] = {}
         self._drain_timer: asyncio.TimerHandle | None = None
 
@@ -143,8 +144,12 @@ class Hub:
     def remember(self, event: Event) -> None:
         """Keep an event from before this relay started, for clients that resume."""
         if len(self._log) == self._log.maxlen:
-            self._log_complete = False
+            self.forget_until(self._log[0].number)
         self._log.append(event)
+
+    def forget_until(self, number: str) -> None:
+        """Events up to this number are no longer kept."""
+        self._kept_after = max(self._kept_after, position(number))
 
     def recent(self) -> list[Event]:
         """The events kept, oldest first."""
@@ -222,9 +227,7 @@ class Hub:
         wanted = position(after)
         if wanted > position(self.state.number):
             return False  # a number of another stream: Redis was emptied since
-        if self._log_complete:
-            return True
-        return bool(self._log) and wanted >= position(self._log[0].number)
+        return wanted >= self._kept_after
 
     async def catch_up(self, client: Client, after: str) -> bool:
         """Send what the client would have received since ``after``, no faster than it takes it; false: it is stuck.
@@ -233,6 +236,8 @@ class Hub:
         """
         reached = position(after)
         while reached < position(self.state.number):
+            if reached < self._kept_after:
+                return False  # slower than the log is renewed
             tier, risk_profile = client.variant
             for event in [e for e in self._log if position(e.number) > reached][:CATCH_UP_BATCH]:
                 reached = position(event.number)

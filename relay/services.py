@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import time
 
 from starlette.concurrency import run_in_threadpool
@@ -18,6 +18,8 @@ from relay.links import ChartLinks
 from relay.push.dispatcher import Dispatcher
 from relay.settings import RelaySettings
 from relay.state import State
+
+log = logging.getLogger("relay")
 
 
 class Services:
@@ -50,11 +52,14 @@ class Services:
             rounds += 1
             if rounds % 5 or not self.hub.clients:
                 continue
-            with contextlib.suppress(Exception):
+            try:
                 users = {user.name: user for user in await run_in_threadpool(self.store.all)}
-                for client in list(self.hub.clients):
-                    user = users.get(client.user.name)
-                    if user is None or not user.active:
-                        client.socket.close_now(4403, "this user is shut out")
-                    elif user != client.user:
-                        self.hub.update_user(client, user)
+            except Exception as error:  # the store is away: everyone stays as they are until it answers
+                log.warning("the user store does not answer: %s", type(error).__name__)
+                continue
+            for client in list(self.hub.clients):
+                user = users.get(client.user.name)
+                if user is None or not user.active:
+                    client.socket.close_now(4403, "this user is shut out")
+                elif user != client.user:
+                    self.hub.update_user(client, user)

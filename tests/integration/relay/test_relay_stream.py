@@ -68,6 +68,27 @@ def test_a_number_of_another_stream_gets_a_snapshot(relay, make_signal):
         assert [s["data"]["signal_id"] for s in snapshot["signals"]] == ["s1"]
 
 
+def test_a_number_older_than_the_log_gets_a_snapshot(start_relay, make_signal):
+    relay = start_relay(LOG_EVENTS_MAX="5")
+    token = relay.token("ann")
+    with relay.client(token) as client:
+        numbers = [client.until("snapshot")["number"]]
+        for n in range(8):
+            relay.publish(make_signal(f"s{n}"))
+            numbers.append(client.until("dynamic_signal")["number"])
+    for after, resumed in ((numbers[2], False), (numbers[3], True), (numbers[8], True)):
+        with relay.client(token, after=after) as client:
+            assert client.until("welcome")["resumed"] is resumed
+            messages = [m["type"] for m in client.drain() if m["type"] != "system"]
+            assert messages == (["dynamic_signal"] * (8 - numbers.index(after)) if resumed else ["snapshot"])
+    relay.redis.xtrim("signals:stream", maxlen=2, approximate=False)
+    relay.settings["LOG_EVENTS_MAX"] = "4096"
+    relay.restart()
+    for after, resumed in ((numbers[5], False), (numbers[7], True)):
+        with relay.client(token, after=after) as client:
+            assert client.until("welcome")["resumed"] is resumed
+
+
 def test_only_what_is_subscribed_comes(relay, make_signal):
     with relay.client(relay.token("ann"), symbols=["msft"]) as client:
         client.until("system")
