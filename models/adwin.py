@@ -2,7 +2,8 @@
 
 Rows are kept as buckets of 32, 64, 128, … rows (at most :data:`PER_SIZE` of a size), shared by all columns; each column
 has its own start. Every fourth bucket, every cut of each column's window is tried, and the older part is dropped
-where the means differ by more than chance allows at confidence ``delta``. Memory is O(log rows); 2 us a row of 17 columns.
+where the means differ by more than chance allows at confidence ``delta``. Memory is O(log rows); 2 us a row
+of 17 columns.
 
 Values should lie within [0, 1].
 
