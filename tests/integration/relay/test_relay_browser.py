@@ -283,7 +283,7 @@ def test_the_demo_page_signs_itself_in_and_renews_its_token(start_relay, page, m
     page.until("#panel", "xgboost swing")
     time.sleep(9)
     relay.publish(make_signal("s2", "MSFT"))
-    page.until("#feed", "MSFT", timeout=5)
+    page.until("#feed", "MSFT")
     assert page.text("#connection").strip().startswith("✓")
     assert page.problems() == []
 
