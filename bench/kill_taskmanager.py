@@ -2,7 +2,7 @@
 
     python -m bench.kill_taskmanager --runs 20
 
-Real daily bars (copied under more names) are replayed by the submitted jobs on a standalone cluster. Each run kills
+Real daily bars (copied under more names) are replayed by the submitted jobs on standalone clusters. Each run kills
 the TaskManager (``kill -9``) once the job has a checkpoint, at a moment drawn from its printed seed, starts another and
 waits for the end. What the topics then hold, repeats dropped by id, is compared with a replay that nobody disturbed;
 ``emitted_ms`` is the one field left out. Odd runs disturb the signals job, even ones the outcomes job. The last line
@@ -153,45 +153,49 @@ def main() -> int:
         broker.create_topic("market-data-bars", partitions=2)
         publish(broker.bootstrap, "market-data-bars", bars)
         settings = {"execution.checkpointing.interval": "500ms", "execution.checkpointing.min-pause": "200ms"}
-        with FlinkCluster(settings=settings) as cluster:
-            common = ["--kafka", broker.bootstrap, "--replay", "--frame-offsets", "250"]
+        common = ["--kafka", broker.bootstrap, "--replay", "--frame-offsets", "250"]
 
-            def run(job: str, prefix: str, rng: random.Random | None) -> bool:
-                """One replay into topics of its own; whether it was disturbed."""
-                own = ["--signals-topic", "calm-trading-signals"] if job == "outcomes" else ["--no-feature-rows"]
+        def run(job: str, prefix: str, rng: random.Random | None) -> bool:
+            """One replay into topics of its own, on a cluster of its own; whether it was disturbed.
+
+            In thread mode a TaskManager serves one job in its life: the library that embeds Python cannot be loaded
+            again by another job's class loader on Java 17.
+            """
+            own = ["--signals-topic", "calm-trading-signals"] if job == "outcomes" else ["--no-feature-rows"]
+            with FlinkCluster(settings=settings) as cluster:
                 job_id = submit(cluster, wheel, job, *common, "--out-prefix", prefix, "--group-id", prefix, *own)
                 killed = rng is not None and kill_in_midst(cluster, job_id, rng)
                 wait(cluster, job_id, options.timeout)
-                return killed
+            return killed
 
-            run("signals", "calm-", None)
-            run("outcomes", "calm-", None)
-            calm_signals, _ = signals_in(broker.bootstrap, "calm-trading-signals")
-            calm_verdicts, _ = verdicts_in(broker.bootstrap, "calm-signal-outcomes")
-            print(f"{len(bars)} bars, undisturbed: {len(calm_signals)} signals, {len(calm_verdicts)} verdicts")
-            for number in range(1, options.runs + 1):
-                seed = options.seed + number - 1
-                job = "signals" if number % 2 else "outcomes"
-                prefix = f"run{number}-"
-                killed = run(job, prefix, random.Random(seed))
-                if job == "signals":
-                    got, count = signals_in(broker.bootstrap, f"{prefix}trading-signals")
-                    calm = calm_signals
-                else:
-                    got, count = verdicts_in(broker.bootstrap, f"{prefix}signal-outcomes")
-                    calm = calm_verdicts
-                lost, extra = calm.keys() - got.keys(), got.keys() - calm.keys()
-                changed = sum(got[name] != calm[name] for name in got.keys() & calm.keys())
-                wrong = len(lost) + len(extra) + changed
-                differing += wrong
-                kills += killed
-                repeats += max(0, count - len(got)) if job == "signals" else 0
-                print(
-                    f"run {number} seed {seed}: {job} {'killed' if killed else 'was faster than the kill'}; "
-                    f"{count} records, {len(got)} after dropping repeats; lost {len(lost)}, extra {len(extra)}, "
-                    f"changed {changed}",
-                    flush=True,
-                )
+        run("signals", "calm-", None)
+        run("outcomes", "calm-", None)
+        calm_signals, _ = signals_in(broker.bootstrap, "calm-trading-signals")
+        calm_verdicts, _ = verdicts_in(broker.bootstrap, "calm-signal-outcomes")
+        print(f"{len(bars)} bars, undisturbed: {len(calm_signals)} signals, {len(calm_verdicts)} verdicts")
+        for number in range(1, options.runs + 1):
+            seed = options.seed + number - 1
+            job = "signals" if number % 2 else "outcomes"
+            prefix = f"run{number}-"
+            killed = run(job, prefix, random.Random(seed))
+            if job == "signals":
+                got, count = signals_in(broker.bootstrap, f"{prefix}trading-signals")
+                calm = calm_signals
+            else:
+                got, count = verdicts_in(broker.bootstrap, f"{prefix}signal-outcomes")
+                calm = calm_verdicts
+            lost, extra = calm.keys() - got.keys(), got.keys() - calm.keys()
+            changed = sum(got[name] != calm[name] for name in got.keys() & calm.keys())
+            wrong = len(lost) + len(extra) + changed
+            differing += wrong
+            kills += killed
+            repeats += max(0, count - len(got)) if job == "signals" else 0
+            print(
+                f"run {number} seed {seed}: {job} {'killed' if killed else 'was faster than the kill'}; "
+                f"{count} records, {len(got)} after dropping repeats; lost {len(lost)}, extra {len(extra)}, "
+                f"changed {changed}",
+                flush=True,
+            )
     print(
         json.dumps(
             {
