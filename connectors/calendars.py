@@ -47,7 +47,9 @@ class Calendar:
         self._days: list[date] = []
         self._opens: list[int] = []
         self._closes: list[int] = []
+        self._offsets: list[tuple[int, int]] = []
         if name == ALWAYS:
+            self._offsets = [(0, 0)]
             return
         import exchange_calendars
 
@@ -132,8 +134,8 @@ class Calendar:
 
     def offsets(self) -> list[tuple[int, int]]:
         """UTC offset of the exchange's wall clock as ``(from_ms, offset_ms)`` steps, oldest first."""
-        if self.always_open:
-            return [(0, 0)]
+        if self._offsets:
+            return self._offsets
         steps: list[tuple[int, int]] = []
         hour = datetime(1990, 1, 1, tzinfo=UTC)
         end = datetime.now(UTC) + timedelta(days=366)
@@ -150,6 +152,7 @@ class Calendar:
                 steps.append((int(at.timestamp() * 1000), int(offset.total_seconds() * 1000)))
                 last = offset
             hour += timedelta(days=1)
+        self._offsets = steps
         return steps
 
     def _session(self, at: int) -> Session:
