@@ -52,6 +52,10 @@ def test_batch_equals_the_rules_read_row_by_row(rows, buy, sell):
         assert decision.votes[index].tolist() == votes
         assert decision.action[index] == action
         assert decision.confidence[index] == pytest.approx(confidence, nan_ok=True)
+        alone = combine(np.array([row]), weights, thresholds)
+        for one, many in zip(alone, decision, strict=True):
+            assert one.dtype == many.dtype
+            np.testing.assert_allclose(one[0], many[index], rtol=1e-12)
 
 
 def test_a_tie_is_a_hold():
