@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -17,6 +19,10 @@ class JobSettings(StreamSettings):
 
     bundle: str = Field(DEFAULT_BUNDLE, description="model bundle: a shipped name or a folder")
     feature_rows: bool = Field(True, description="write every row to topic features")
+    policy: Path | None = Field(None, description="JSON file of when to speak (docs/signals.md); default: the defaults")
+    emit_from_ms: int | None = Field(
+        None, description="write only what follows from bars that end at or after this (epoch ms); earlier ones warm up"
+    )
 
     def output_topics(self) -> list[str]:
         """Every topic the job writes."""

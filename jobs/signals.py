@@ -21,6 +21,7 @@ from connectors.job_settings import JobSettings, parse_settings
 from connectors.kafka import bars_source, ensure_topics, frames_query, outbox_sink, publish_query, require_broker
 from connectors.redis_client import require_redis
 from models.bundle import BundleError, bundle_folder, load_bundle
+from models.policy import PolicyConfig, load_policy
 from udfs.environment import stream_environment
 from udfs.frame_features import OUTPUT_TYPE as FEATURES_TYPE
 from udfs.frame_features import FrameFeatures
@@ -78,7 +79,7 @@ def build(t_env: StreamTableEnvironment, settings: JobSettings) -> TableResult:
     records = (
         t_env.to_data_stream(scored)
         .key_by(lambda frame: frame[0])
-        .process(FrameSignals(kernel.names, kernel.feature_set_hash, settings), RECORDS_TYPE)
+        .process(FrameSignals(kernel.names, kernel.feature_set_hash, settings, policy_of(settings)), RECORDS_TYPE)
         .uid("signals")
         .name("decide, and write Redis")
     )
@@ -86,11 +87,17 @@ def build(t_env: StreamTableEnvironment, settings: JobSettings) -> TableResult:
     return t_env.execute_sql(publish_query("outgoing"))
 
 
+def policy_of(settings: JobSettings) -> PolicyConfig:
+    """When to speak: the file's rules, or the defaults."""
+    return load_policy(settings.policy) if settings.policy else PolicyConfig()
+
+
 def check(settings: JobSettings) -> None:
     """Refuse to start on what cannot work, naming it: broker, Redis, bundle."""
     require_broker(settings.kafka)
     if settings.redis:
         require_redis(settings.redis)
+    policy_of(settings)
     kernel = Kernel(FeatureConfig())
     load_bundle(bundle_folder(settings.bundle)).check_features(kernel.names, kernel.feature_set_hash)
     ensure_topics(settings.kafka, [settings.bars_topic, *settings.output_topics()])
@@ -101,7 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
     settings = parse_settings(sys.argv[1:] if arguments is None else arguments)
     try:
         check(settings)
-    except (ConnectionError, BundleError) as error:
+    except (ConnectionError, BundleError, ValueError, OSError) as error:
         raise SystemExit(f"signals: {error}") from None
     environment = stream_environment(settings)
     result = build(environment.table, settings)

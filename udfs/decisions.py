@@ -6,7 +6,7 @@ One decision a bar, always written to topic ``features``; a signal only when the
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 
 import msgspec
 import numpy as np
@@ -19,6 +19,7 @@ from models.ensemble import ACTIONS, Decision, combine
 from models.expiry import calendar, calendar_name
 from models.messages import QUALITY, Action, Contribution, FeatureRow, Signal, encode
 from models.policy import CAUSES, TRIGGERS, UNCHANGED, Policy, PolicyConfig
+from models.record import record_hash, seal
 from udfs.frames import FeatureFrame, ScoreFrame, outgoing
 
 
@@ -44,6 +45,7 @@ class Decider:
         self.bundle, self.names, self.hash = bundle, tuple(names), feature_set_hash
         self._topics = {name: settings.topic(name) for name in ("trading-signals", "features", "dead-letter")}
         self._write_rows = settings.feature_rows
+        self._emit_from_ms = settings.emit_from_ms or 0
         self._policy = Policy(policy)
         self._required = np.array([self.names.index(name) for name in REQUIRED_FEATURES])
         self._inputs = np.array([self.names.index(name) for name in bundle.features])
@@ -64,10 +66,11 @@ class Decider:
         states: NDArray[np.float64],
         rows: NDArray[np.int64],
         account: NDArray[np.float64],
+        heads: MutableMapping[str, str],
     ) -> DecidedFrame:
         """Decide every bar of a frame in order; ``rows`` maps the frame's series to rows of ``states``.
 
-        ``states`` and the group's ``account`` are updated in place.
+        ``states``, the group's ``account`` and ``heads`` (symbol -> hash of its last signal) are updated in place.
         """
         decision = combine(scores.probability_array(), self.bundle.weights, self.bundle.thresholds)
         bars, values = frame.bar_matrix(), frame.value_matrix()
@@ -98,6 +101,10 @@ class Decider:
             if isinstance(made, NoSignal):
                 withheld[i] = made.reason
                 causes[made.reason] = causes.get(made.reason, 0) + 1
+                continue
+            made = seal(made, heads.get(made.symbol, ""))
+            heads[made.symbol] = record_hash(made)
+            if made.created_ms < self._emit_from_ms:
                 continue
             signals.append(made)
             records.append(outgoing(self._topics["trading-signals"], made.symbol, made.created_ms, encode(made)))
@@ -210,6 +217,8 @@ class Decider:
             strict=True,
         )
         for i, (which, start_ms, end_ms, revision, row, action, confidence) in enumerate(columns):
+            if end_ms < self._emit_from_ms:
+                continue
             symbol, timeframe, _ = series[which]
             message = FeatureRow(
                 symbol=symbol,

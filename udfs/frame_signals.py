@@ -17,6 +17,7 @@ from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
 from connectors.job_settings import JobSettings
 from connectors.redis_store import RedisStore
+from models.policy import PolicyConfig
 from udfs.frames import join, latest_values, unpack_features, unpack_scores
 
 #: What leaves the operator: the frame's outgoing messages, joined.
@@ -26,8 +27,10 @@ OUTPUT_TYPE = Types.ROW_NAMED(["records"], [Types.STRING()])
 class FrameSignals(KeyedProcessFunction):
     """Scored frame (symbol_group, frame, scores) in, joined outgoing messages out."""
 
-    def __init__(self, names: Sequence[str], feature_set_hash: str, settings: JobSettings) -> None:
-        self._names, self._hash, self._settings = tuple(names), feature_set_hash, settings
+    def __init__(
+        self, names: Sequence[str], feature_set_hash: str, settings: JobSettings, policy: PolicyConfig
+    ) -> None:
+        self._names, self._hash, self._settings, self._policy = tuple(names), feature_set_hash, settings, policy
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Load the bundle's rules, connect to Redis, claim the state."""
@@ -35,14 +38,15 @@ class FrameSignals(KeyedProcessFunction):
         from models.expiry import calendar
         from udfs.decisions import Decider
 
-        self._decider = Decider(
-            load_bundle(bundle_folder(self._settings.bundle)), self._names, self._hash, self._settings
-        )
+        bundle = load_bundle(bundle_folder(self._settings.bundle))
+        self._decider = Decider(bundle, self._names, self._hash, self._settings, self._policy)
         self._states = self._decider.new_states(256)
         self._rows: dict[tuple[int, str, str], int] = {}
         self._records = runtime_context.get_map_state(
             MapStateDescriptor("last_said", Types.STRING(), Types.PICKLED_BYTE_ARRAY())
         )
+        self._heads = runtime_context.get_map_state(MapStateDescriptor("heads", Types.STRING(), Types.STRING()))
+        self._known_heads: dict[str, str] = {}
         self._account = runtime_context.get_state(ValueStateDescriptor("account", Types.PICKLED_BYTE_ARRAY()))
         self._accounts: dict[int, NDArray[np.float64]] = {}
         self._store: RedisStore | None = None
@@ -63,7 +67,12 @@ class FrameSignals(KeyedProcessFunction):
         before = self._states[rows].copy()
         account = self._account_of(frame.group)
         account_before = account.copy()
-        decided = self._decider.decide(frame, scores, self._states, rows, account)
+        heads = {symbol: self._head_of(symbol) for symbol, *_ in frame.series}
+        decided = self._decider.decide(frame, scores, self._states, rows, account, heads)
+        for symbol, head in heads.items():
+            if head != self._known_heads[symbol]:
+                self._known_heads[symbol] = head
+                self._heads.put(symbol, head)
         if (account != account_before).any():
             self._account.update(account.tobytes())
         after = self._states[rows]
@@ -91,6 +100,11 @@ class FrameSignals(KeyedProcessFunction):
             if record is not None:
                 self._states[row] = np.frombuffer(record, np.float64)
         return row
+
+    def _head_of(self, symbol: str) -> str:
+        if symbol not in self._known_heads:
+            self._known_heads[symbol] = self._heads.get(symbol) or ""
+        return self._known_heads[symbol]
 
     def _account_of(self, group: int) -> NDArray[np.float64]:
         if group not in self._accounts:
