@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,3 +94,49 @@ def test_late_trades_revise_and_bars_that_were_not_chosen_are_kept_apart(kafka: 
     ]
     assert {b.symbol for b in read(kafka.bootstrap, topics[1])} == {"A"}
     assert [(b.symbol, b.close) for b in read(kafka.bootstrap, topics[2])] == [("B", 50)]
+
+
+def test_sale_conditions_by_minute_and_by_day(tmp_path: Path) -> None:
+    from jobs.bars import bars_of
+
+    open_ms = ms("2024-03-08T09:30:00-05:00")  # the Friday before the clocks change
+    monday_ms = ms("2024-03-11T09:30:00-04:00")
+    number = itertools.count(1)
+
+    def trade(at: int, price: float, *conditions: str, source: str = "alpaca", symbol: str = "A") -> Trade:
+        return Trade(
+            symbol=symbol, source=source, timestamp_ms=at, price=price, size=100, trade_id=str(next(number)),
+            conditions=conditions,
+        )  # fmt: skip
+
+    early = ms("2024-03-08T08:00:00-05:00")
+    trades = [
+        trade(early, 5, "@", "T"), trade(early + 1, 6, "@"),
+        trade(open_ms, 100, "@"), trade(open_ms + 1, 999, "I"), trade(open_ms + 2, 1, "@", "M"),
+        trade(open_ms + 3, 300, "Z"), trade(open_ms + 4, 101, "@", "F"), trade(open_ms + 5, 77, "@", "9"),
+        trade(open_ms, 100, "0", source="polygon", symbol="P"),
+        trade(open_ms + 1, 999, "37", source="polygon", symbol="P"),
+        trade(open_ms + 2, 1, "15", source="polygon", symbol="P"),
+        trade(open_ms, 50, symbol="N"), trade(open_ms - 60_000, 40, symbol="N"), trade(monday_ms, 60, symbol="N"),
+        trade(ms("2024-03-29T10:00:00-04:00"), 66, symbol="N"),  # Good Friday
+        trade(ms("2024-07-03T14:00:00-04:00"), 70, symbol="N"),  # after the early close
+        trade(ms("2024-03-10T00:30:00+00:00"), 7, source="binance", symbol="X"),
+    ]  # fmt: skip
+
+    minutes = {(b.symbol, b.start_ms): b for b in bars_of(trades, "1m")}
+    bar = minutes["A", open_ms]
+    assert (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.trade_count) == (100, 101, 100, 101, 400, 4)
+    bar = minutes["P", open_ms]
+    assert (bar.open, bar.high, bar.low, bar.close, bar.volume) == (100, 100, 100, 100, 200)
+    assert minutes["A", early].open == 5  # an extended-hours trade makes a minute
+
+    days = {(b.symbol, b.start_ms): b for b in bars_of(trades, "1d")}
+    day = days["A", ms("2024-03-08T00:00:00-05:00")]
+    assert day.end_ms == ms("2024-03-09T00:00:00-05:00")
+    # 6 @08:00 has a condition that says regular, so it counts; T sets no price; Z the range; 9 the prices, not volume
+    assert (day.open, day.high, day.low, day.close, day.volume) == (6, 300, 6, 77, 600)
+    assert [b.start_ms for (symbol, _), b in sorted(days.items()) if symbol == "N"] == [
+        ms("2024-03-08T00:00:00-05:00"), ms("2024-03-11T00:00:00-04:00"),
+    ]  # fmt: skip
+    assert days["N", ms("2024-03-08T00:00:00-05:00")].open == 50
+    assert days["X", ms("2024-03-10T00:00:00+00:00")].close == 7
