@@ -17,12 +17,19 @@ class JobSettings(StreamSettings):
 
     model_config = SettingsConfigDict(cli_prog_name="signals run")
 
+    status_topic: str = Field("market-data-status", description="topic of halts, key = symbol")
+    control_topic: str = Field("risk-control", description="topic of the kill switch, see `signals kill`")
     bundle: str = Field(DEFAULT_BUNDLE, description="model bundle: a shipped name or a folder")
     feature_rows: bool = Field(True, description="write every row to topic features")
     policy: Path | None = Field(None, description="JSON file of when to speak (docs/signals.md); default: the defaults")
     emit_from_ms: int | None = Field(
         None, description="write only what follows from bars that end at or after this (epoch ms); earlier ones warm up"
     )
+
+    @property
+    def source_topics(self) -> tuple[str, str, str]:
+        """Bars, status, control."""
+        return self.bars_topic, self.status_topic, self.control_topic
 
     def output_topics(self) -> list[str]:
         """Every topic the job writes."""

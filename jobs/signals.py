@@ -38,7 +38,7 @@ def build(t_env: StreamTableEnvironment, settings: JobSettings) -> TableResult:
     t_env.execute_sql(
         bars_source(
             settings.kafka,
-            settings.bars_topic,
+            ";".join(settings.source_topics),
             "kafka-offset" if settings.replay else "processing-time",
             startup=settings.start,
             start_ms=settings.from_ms,
@@ -58,7 +58,7 @@ def build(t_env: StreamTableEnvironment, settings: JobSettings) -> TableResult:
     t_env.create_temporary_function("score", score_function(settings.bundle, kernel.names, kernel.feature_set_hash))
 
     # (symbol_group, messages, places): raw JSON of many bars, joined in the JVM
-    frames = t_env.to_data_stream(t_env.sql_query(frames_query(settings.groups, settings.frame_length)))
+    frames = t_env.to_data_stream(t_env.sql_query(frames_query(settings.groups, settings.frame_length, topics=True)))
 
     # (symbol_group, frame): one matrix of features a frame; keyed state holds each symbol's history
     featured = (
@@ -100,7 +100,7 @@ def check(settings: JobSettings) -> None:
     policy_of(settings)
     kernel = Kernel(FeatureConfig())
     load_bundle(bundle_folder(settings.bundle)).check_features(kernel.names, kernel.feature_set_hash)
-    ensure_topics(settings.kafka, [settings.bars_topic, *settings.output_topics()])
+    ensure_topics(settings.kafka, [*settings.source_topics, *settings.output_topics()])
 
 
 def main(arguments: list[str] | None = None) -> None:

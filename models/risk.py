@@ -18,7 +18,7 @@ then taken in order of their end. A hold closes a position and is never withheld
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -156,7 +156,7 @@ class Halts:
             spans[-1] = (spans[-1][0], at_ms)
 
     def mask(
-        self, symbols: Sequence[str], index: NDArray[np.int64], ends: NDArray[np.float64]
+        self, symbols: Sequence[str], index: NDArray[np.integer[Any]], ends: NDArray[np.float64]
     ) -> NDArray[np.bool_] | None:
         """Which bars fall in a span (``from < end <= until``); bar i is of ``symbols[index[i]]``. None: none do."""
         everyone = self.spans.get("*", [])

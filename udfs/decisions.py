@@ -20,7 +20,9 @@ from models.expiry import calendar, calendar_name
 from models.messages import QUALITY, Action, Contribution, FeatureRow, Signal, encode
 from models.policy import CAUSES, TRIGGERS, UNCHANGED, Policy, PolicyConfig
 from models.record import record_hash, seal
-from udfs.frames import FeatureFrame, ScoreFrame, outgoing
+from models.risk import Halts
+from udfs.controls import apply_controls
+from udfs.frames import FeatureFrame, ScoreFrame, dead_letter, outgoing
 
 
 class DecidedFrame(msgspec.Struct):
@@ -44,6 +46,7 @@ class Decider:
     ) -> None:
         self.bundle, self.names, self.hash = bundle, tuple(names), feature_set_hash
         self._topics = {name: settings.topic(name) for name in ("trading-signals", "features", "dead-letter")}
+        self._control_topic = settings.control_topic
         self._write_rows = settings.feature_rows
         self._emit_from_ms = settings.emit_from_ms or 0
         self._policy = Policy(policy)
@@ -67,11 +70,14 @@ class Decider:
         rows: NDArray[np.int64],
         account: NDArray[np.float64],
         heads: MutableMapping[str, str],
+        halts: Halts,
     ) -> DecidedFrame:
         """Decide every bar of a frame in order; ``rows`` maps the frame's series to rows of ``states``.
 
-        ``states``, the group's ``account`` and ``heads`` (symbol -> hash of its last signal) are updated in place.
+        ``states``, the group's ``account`` and ``heads`` (symbol -> hash of its last signal) are updated in place, and
+        so are ``halts``, by the frame's controls.
         """
+        refused = apply_controls(halts, frame.controls, self._control_topic)
         decision = combine(scores.probability_array(), self.bundle.weights, self.bundle.thresholds)
         bars, values = frame.bar_matrix(), frame.value_matrix()
         verdicts = self._policy.run(
@@ -85,6 +91,7 @@ class Decider:
             decision.confidence,
             values[:, self._atr],
             ready=~np.isnan(values[:, self._required]).any(axis=1),
+            halted=halts.mask([name for name, _, _ in frame.series], frame.row_series(), bars[:, 1]),
         )
         causes = verdicts.counts()
         withheld = {i: CAUSES[verdicts.cause[i]] for i in np.flatnonzero(verdicts.cause > UNCHANGED).tolist()}
@@ -112,7 +119,8 @@ class Decider:
             records += self._rows(frame, scores, bars, values, decision.action, decision.confidence, withheld)
         topic = self._topics["dead-letter"]
         now_ms = int(time.time() * 1000)
-        records += [outgoing(topic, str(frame.group), now_ms, letter) for letter in frame.dead_letters]
+        letters = frame.dead_letters + [encode(dead_letter(source, reject)) for source, reject in refused]
+        records += [outgoing(topic, str(frame.group), now_ms, letter) for letter in letters]
         return DecidedFrame(records, signals, causes)
 
     def _cancellation(

@@ -15,7 +15,7 @@ from pyflink.datastream.state import MapStateDescriptor
 
 from models.expiry import calendar_name
 from models.messages import encode
-from udfs.frames import FeatureFrame, FrameReader, Reject, dead_letter, pack
+from udfs.frames import FeatureFrame, FrameReader, ParsedFrame, Reject, dead_letter, pack, part_controls
 from udfs.kernel import BAR_COLUMNS, CALENDARS, DUPLICATE, VERDICTS, FeatureConfig, Kernel
 
 #: What leaves the operator: symbol group and a packed FeatureFrame.
@@ -60,7 +60,8 @@ class FrameFeatures(KeyedProcessFunction):
     def process_element(self, value: Row, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
         """One frame."""
         group = int(value[0])
-        parsed = self._reader.read(group, value[1], value[2])
+        messages, places, controls = part_controls(value[1], value[2], self._topic)
+        parsed = self._reader.read(group, messages, places) if places else ParsedFrame.empty()
         bars, rejects = parsed.bars, parsed.rejects
         n, width = len(bars), len(self._kernel.names)
 
@@ -79,7 +80,7 @@ class FrameFeatures(KeyedProcessFunction):
 
         matrix = parsed.matrix
         if (refused := verdicts >= DUPLICATE).any():
-            payloads = parsed.payloads or value[1].encode("latin-1").split(b"\x1e")
+            payloads = parsed.payloads or messages.encode("latin-1").split(b"\x1e")
             for i in np.flatnonzero(refused).tolist():
                 rejects.append(Reject(parsed.places[i], payloads[i], "start_ms", VERDICTS[int(verdicts[i])]))
             kept = ~refused
@@ -98,6 +99,7 @@ class FrameFeatures(KeyedProcessFunction):
             quality.tobytes(),
             self._bundle,
             [encode(dead_letter(self._topic, reject)) for reject in rejects],
+            controls,
         )
         yield Row(group, pack(frame))
 

@@ -18,6 +18,7 @@ from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 from connectors.job_settings import JobSettings
 from connectors.redis_store import RedisStore
 from models.policy import PolicyConfig
+from models.risk import Halts
 from udfs.frames import join, latest_values, unpack_features, unpack_scores
 
 #: What leaves the operator: the frame's outgoing messages, joined.
@@ -49,6 +50,8 @@ class FrameSignals(KeyedProcessFunction):
         self._known_heads: dict[str, str] = {}
         self._account = runtime_context.get_state(ValueStateDescriptor("account", Types.PICKLED_BYTE_ARRAY()))
         self._accounts: dict[int, NDArray[np.float64]] = {}
+        self._halted = runtime_context.get_state(ValueStateDescriptor("halts", Types.PICKLED_BYTE_ARRAY()))
+        self._halts: dict[int, Halts] = {}
         self._store: RedisStore | None = None
         if self._settings.redis:
             from connectors.redis_client import connect
@@ -66,9 +69,12 @@ class FrameSignals(KeyedProcessFunction):
         rows = np.fromiter((self._row_of(frame.group, *series[:2]) for series in frame.series), np.int64)
         before = self._states[rows].copy()
         account = self._account_of(frame.group)
+        halts = self._halts_of(frame.group)
         account_before = account.copy()
         heads = {symbol: self._head_of(symbol) for symbol, *_ in frame.series}
-        decided = self._decider.decide(frame, scores, self._states, rows, account, heads)
+        decided = self._decider.decide(frame, scores, self._states, rows, account, heads, halts)
+        if frame.controls:
+            self._halted.update(halts.encode())
         for symbol, head in heads.items():
             if head != self._known_heads[symbol]:
                 self._known_heads[symbol] = head
@@ -113,6 +119,12 @@ class FrameSignals(KeyedProcessFunction):
                 self._decider.new_account() if stored is None else np.frombuffer(stored, np.float64).copy()
             )
         return self._accounts[group]
+
+    def _halts_of(self, group: int) -> Halts:
+        if group not in self._halts:
+            stored = self._halted.value()
+            self._halts[group] = Halts() if stored is None else Halts.decode(stored)
+        return self._halts[group]
 
     def close(self) -> None:
         """Let go of Redis."""

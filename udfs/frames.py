@@ -44,6 +44,24 @@ def group_of(symbol: str, groups: int) -> int:
     return abs(signed) % groups
 
 
+def part_controls(messages: str, places: str, bars_topic: str) -> tuple[str, str, list[tuple[str, bytes]]]:
+    """A frame of several topics as bars, their ``partition:offset`` places, and the rest as (place, message).
+
+    >>> part_controls('{"a":1}\x1e{"b":2}', "bars:0:7,status:1:8", "bars")
+    ('{"a":1}', '0:7', [('status:1:8', b'{"b":2}')])
+    """
+    prefix = f"{bars_topic}:"
+    if places.startswith(prefix) and places.count(f",{prefix}") == places.count(","):  # bars alone, as nearly always
+        return messages, places.removeprefix(prefix).replace(f",{prefix}", ","), []
+    parts, whole = messages.split(SEPARATOR), places.split(",")
+    if len(parts) != len(whole):  # a message holds the separator itself: its pieces are nobody's
+        return messages, ",".join(place.partition(":")[2] for place in whole), []
+    pairs = list(zip(parts, whole, strict=True))
+    bars = [(part, place.removeprefix(prefix)) for part, place in pairs if place.startswith(prefix)]
+    others = [(place, part.encode("latin-1")) for part, place in pairs if not place.startswith(prefix)]
+    return SEPARATOR.join(bar[0] for bar in bars), ",".join(bar[1] for bar in bars), others
+
+
 class Reject(msgspec.Struct, frozen=True):
     """A message of a frame that cannot be processed: where it stood, why, and the message itself."""
 
@@ -61,6 +79,11 @@ class ParsedFrame(msgspec.Struct):
     places: list[str]
     payloads: list[bytes]
     rejects: list[Reject]
+
+    @classmethod
+    def empty(cls) -> ParsedFrame:
+        """A frame without bars."""
+        return cls([], _matrix([]), [], [], [])
 
 
 def explain(bar: Bar, received_ms: float, group: int, groups: int) -> tuple[str, str] | None:
@@ -251,6 +274,7 @@ class FeatureFrame(msgspec.Struct, array_like=True):
     quality: bytes
     bundle: str
     dead_letters: list[bytes]
+    controls: list[tuple[str, bytes]] = []
 
     def __len__(self) -> int:
         return len(self.index) // 4
