@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import uuid
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from connectors.local import Broker
 from connectors.publisher import Publisher
 from connectors.settings import BarsSettings, Choice
 from models.messages import Bar, Trade, decode
+from tests.simulators.alpaca import AlpacaSimulator
+from tests.simulators.data import trade_file
+from tests.simulators.harness import settings, until
 
 pytestmark = pytest.mark.integration
 
@@ -57,6 +62,57 @@ def new_topics(kafka: Broker) -> tuple[str, str, str]:
     names = (f"trades-{mark}", f"bars-{mark}", f"check-{mark}")
     kafka.create_topic(*names, partitions=1)
     return names
+
+
+@pytest.mark.timeout(900)
+def test_half_a_million_real_trades_become_the_bars_pandas_makes(kafka: Broker) -> None:
+    from jobs import ingest
+    from tests.simulators.emini import fetch
+
+    try:
+        path = fetch()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    topics = new_topics(kafka)
+    sink = Publisher(kafka.bootstrap, {Trade: topics[0]})
+
+    async def through_the_venue() -> None:
+        async with AlpacaSimulator() as simulator:
+            config = settings(simulator, "alpaca", symbols=["ES"], channels=["trades"], ping_timeout_s=60)
+            stop = asyncio.Event()
+            task = asyncio.create_task(ingest.run(config, stop, sink))
+            await until(lambda: any("trades" in s.channels for s in simulator.sessions))
+            trades = trade_file(path, "ES")
+            while batch := list(itertools.islice(trades, 1000)):
+                simulator.history.clear()
+                await simulator.feed(batch)
+            await asyncio.sleep(1)
+            last = -1
+            while last != sink._pending:  # until nothing more comes
+                last = sink._pending
+                await asyncio.sleep(1)
+            stop.set()
+            assert await task == []
+
+    asyncio.run(through_the_venue())
+    bars = BarsSettings(timeframes=["1m", "1h"], choices=[Choice(use="built")], late_s=2)  # type: ignore[call-arg]
+    run(kafka.bootstrap, bars, topics)
+    built = read(kafka.bootstrap, topics[1])
+
+    frame = pd.read_csv(path, parse_dates=["DateTime"])
+    assert len(frame) == 500_000
+    frame["notional"] = frame["Price"] * frame["Volume"]
+    for timeframe, rule in (("1m", "1min"), ("1h", "1h")):
+        groups = frame.set_index("DateTime").resample(rule)
+        want = groups["Price"].ohlc().join(groups[["Volume", "notional"]].sum()).join(groups.size().rename("count"))
+        want = want[want["count"] > 0]
+        got = [bar for bar in built if bar.timeframe == timeframe]
+        assert [bar.start_ms for bar in got] == [int(at.value // 1_000_000) for at in want.index]
+        for bar, row in zip(got, want.itertuples(), strict=True):
+            assert (bar.open, bar.high, bar.low, bar.close) == (row.open, row.high, row.low, row.close), bar
+            assert (bar.volume, bar.trade_count) == (row.Volume, row.count), bar
+            assert bar.vwap == pytest.approx(row.notional / row.Volume, rel=1e-12)
+            assert (bar.source, bar.revision, bar.final) == ("built:alpaca", 0, True)
 
 
 def test_late_trades_revise_and_bars_that_were_not_chosen_are_kept_apart(kafka: Broker) -> None:
