@@ -324,9 +324,10 @@ def _is_open(at_ms, opens, closes):  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def _protected(s, account, end_ms, limits):  # type: ignore[no-untyped-def]
     """The protection that forbids a buy or sell now, or EMIT."""
-    if end_ms - s[SAID_MS] < limits[_COOLDOWN]:
+    if limits[_COOLDOWN] > 0.0 and end_ms - s[SAID_MS] < limits[_COOLDOWN]:
         return COOLDOWN
-    if end_ms - account[risk.LAST_EMIT] < limits[_ALL_COOLDOWN]:
+    # Between symbols event time may run backwards inside a frame: switched off must mean off.
+    if limits[_ALL_COOLDOWN] > 0.0 and end_ms - account[risk.LAST_EMIT] < limits[_ALL_COOLDOWN]:
         return GLOBAL_COOLDOWN
     if end_ms < s[PAUSED_UNTIL]:
         return STOP_GUARD

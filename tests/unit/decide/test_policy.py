@@ -357,3 +357,14 @@ def test_a_policy_file_is_read_and_its_faults_named(tmp_path):
             load_policy(file)
     with pytest.raises(ValueError, match=r"none\.json cannot be read"):
         load_policy(tmp_path / "none.json")
+
+
+def test_switched_off_protections_withhold_nothing_when_time_runs_backwards_between_symbols():
+    policy = crypto()
+    states, account = policy.new_states(2), policy.new_account()
+    table = np.concatenate([bars([100] * 3, base=BASE + 30 * DAY), bars([100] * 3)])
+    verdicts = policy.run(
+        states, np.arange(2), account, [("B", "1d", ""), ("A", "1d", "")], np.repeat(np.arange(2, dtype=np.int32), 3),
+        table, np.array([BUY, SELL, BUY] * 2, np.int8), np.full(6, 0.7), np.full(6, 2.0),
+    )  # fmt: skip
+    assert [CAUSES[cause] for cause in verdicts.cause] == [""] * 6
