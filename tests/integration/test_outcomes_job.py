@@ -53,8 +53,8 @@ def test_a_replay_equals_the_pure_tracker_in_kafka_and_redis(kafka, redis_url, t
     expected = tracker.take(signals, bars, splits)
     expected += tracker.expire(tracker.newest_ms)
 
-    topics = {kind: f"replay-{kind}" for kind in ("bars", "signals", "status")}
-    kafka.create_topic(*topics.values(), "replay-signal-outcomes", "replay-dead-letter", partitions=3)
+    topics = {kind: f"tracked-{kind}" for kind in ("bars", "signals", "status")}
+    kafka.create_topic(*topics.values(), "tracked-signal-outcomes", "tracked-dead-letter", partitions=3)
     publish(kafka, topics["bars"], bars)
     publish(kafka, topics["signals"], [*signals, *signals[:50]])  # some delivered twice
     publish(
@@ -66,13 +66,13 @@ def test_a_replay_equals_the_pure_tracker_in_kafka_and_redis(kafka, redis_url, t
         [
             sys.executable, "-m", "jobs.outcomes", "--kafka", kafka.bootstrap, "--redis", redis_url, "--replay",
             "--cost-bps", "10", "--bars-topic", topics["bars"], "--signals-topic", topics["signals"],
-            "--status-topic", topics["status"], "--out-prefix", "replay-", "--frame-offsets", "500",
+            "--status-topic", topics["status"], "--out-prefix", "tracked-", "--frame-offsets", "500",
             "--checkpoints", str(tmp_path),
         ],
         cwd=ROOT, check=True, timeout=180, env=os.environ | {"FLINK_LOG_DIR": str(tmp_path)},
     )  # fmt: skip
 
-    got = outcomes_of(kafka, "replay-signal-outcomes")
+    got = outcomes_of(kafka, "tracked-signal-outcomes")
     # bars and signals come frame by frame in an order of their own: updates may differ where a split came late, the
     # last word on each signal may not
     last = {one.signal_id: one for one in sorted(got, key=lambda one: (one.revision, one.updated_ms))}
@@ -86,7 +86,7 @@ def test_a_replay_equals_the_pure_tracker_in_kafka_and_redis(kafka, redis_url, t
         key: decode(value, Outcome) for s in ("AAPL", "MSFT") for key, value in client.hgetall(f"outcomes:{s}").items()
     }
     assert {one.signal_id: one.status for one in held.values()} == {name: one.status for name, one in last.items()}
-    assert list(read_topic(kafka.bootstrap, "replay-dead-letter")) == []
+    assert list(read_topic(kafka.bootstrap, "tracked-dead-letter")) == []
 
 
 def bar(symbol, start, price=100.0, **changes):
