@@ -16,6 +16,7 @@ from typing import TypedDict
 
 import msgspec
 import numpy as np
+import pybase64
 from numpy.typing import NDArray
 
 from connectors.kafka import FIELD, SEPARATOR
@@ -319,17 +320,17 @@ _unpack_scores = msgspec.msgpack.Decoder(ScoreFrame).decode
 
 def pack(frame: FeatureFrame | ScoreFrame) -> str:
     """The frame as base64 text: a STRING crosses the JVM in one piece, a byte array byte by byte."""
-    return base64.b64encode(_pack(frame)).decode("ascii")
+    return pybase64.b64encode_as_string(_pack(frame))
 
 
 def unpack_features(text: str) -> FeatureFrame:
     """The inverse of :func:`pack`."""
-    return _unpack_features(base64.b64decode(text))
+    return _unpack_features(pybase64.b64decode(text))
 
 
 def unpack_scores(text: str) -> ScoreFrame:
     """The inverse of :func:`pack`."""
-    return _unpack_scores(base64.b64decode(text))
+    return _unpack_scores(pybase64.b64decode(text))
 
 
 def outgoing(topic: str, key: str, event_ms: int, payload: bytes) -> str:
