@@ -46,8 +46,9 @@ def demo(
     Example: signals demo --bars minutes.parquet --speed 0
     """
     # A closed terminal or `kill` ends the demo as Ctrl-C does: every process it started goes with it.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+    # SIGINT too: a shell ignores it for a program that it starts in the background.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     from connectors.local import StartError
     from connectors.runtime import MissingError
 
