@@ -25,8 +25,10 @@ def event_ms(message: Message) -> int:
     return message.timestamp_ms  # type: ignore[attr-defined,no-any-return]
 
 
-def dead_letter(payload: bytes, reason: str, topic: str, field: str = "") -> DeadLetter:
-    """A dead letter for bytes that never had a place in Kafka: partition and offset are -1."""
+def dead_letter(
+    payload: bytes, reason: str, topic: str, field: str = "", partition: int = -1, offset: int = -1
+) -> DeadLetter:
+    """A dead letter for these bytes; partition and offset are -1 for what never had a place in Kafka."""
     try:
         text = payload.decode()
     except UnicodeDecodeError:
@@ -34,8 +36,8 @@ def dead_letter(payload: bytes, reason: str, topic: str, field: str = "") -> Dea
     return DeadLetter(
         reason=reason,
         topic=topic,
-        partition=-1,
-        offset=-1,
+        partition=partition,
+        offset=offset,
         payload_base64=base64.b64encode(payload).decode(),
         payload=text,
         field=field,

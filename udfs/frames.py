@@ -6,7 +6,6 @@ group in one short window. This module is pure: text in, arrays and rejects out,
 
 from __future__ import annotations
 
-import base64
 import re
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ import numpy as np
 import pybase64
 from numpy.typing import NDArray
 
+from connectors import publisher
 from connectors.kafka import FIELD, SEPARATOR
 from models.messages import TIMEFRAME_MS, Bar, DeadLetter
 from udfs.catalogue import BAR_COLUMNS
@@ -243,18 +243,8 @@ def _reason_of(payload: bytes, error: Exception) -> str:
 def dead_letter(topic: str, reject: Reject) -> DeadLetter:
     """The reject as it goes to the dead-letter topic."""
     partition, _, offset = reject.place.partition(":")
-    try:
-        text = reject.payload.decode("utf-8")
-    except UnicodeDecodeError:
-        text = None
-    return DeadLetter(
-        reason=reject.reason,
-        field=reject.field,
-        topic=topic,
-        partition=int(partition),
-        offset=int(offset),
-        payload_base64=base64.b64encode(reject.payload).decode(),
-        payload=text,
+    return publisher.dead_letter(
+        reject.payload, reject.reason, topic, reject.field, partition=int(partition), offset=int(offset)
     )
 
 
