@@ -25,7 +25,8 @@ import msgspec
 
 from models.messages import Outcome
 
-_VOID = ("revised", "cancelled")
+#: Exit reasons of signals that were replaced or withdrawn: no position, not part of any figure.
+VOID_REASONS = ("revised", "cancelled")
 _HOUR_MS = 3_600_000
 #: Width of a confidence bucket.
 BUCKET = 0.1
@@ -102,12 +103,17 @@ def latest(outcomes: Iterable[Outcome]) -> list[Outcome]:
     return list(held.values())
 
 
+def finished(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """The outcomes that are final and were a position, in the order they ended."""
+    ended = [one for one in outcomes if one.status != "active" and one.exit_reason not in VOID_REASONS]
+    return sorted(ended, key=lambda one: (one.updated_ms, one.signal_id))
+
+
 def summarise(outcomes: Iterable[Outcome]) -> History:
     """The history of all signals among ``outcomes``, which may be in any order, with updates and repeats."""
     newest = latest(outcomes)
-    void = [one for one in newest if one.exit_reason in _VOID]
-    ended = [one for one in newest if one.status != "active" and one.exit_reason not in _VOID]
-    ended.sort(key=lambda one: (one.updated_ms, one.signal_id))
+    ended = finished(newest)
+    void = sum(one.exit_reason in VOID_REASONS for one in newest)
     tables = {}
     for name, keys_of in DIMENSIONS.items():
         groups: dict[str, list[Outcome]] = {}
@@ -121,8 +127,8 @@ def summarise(outcomes: Iterable[Outcome]) -> History:
         curve.append((one.updated_ms, total))
     return History(
         finished=len(ended),
-        active=len(newest) - len(void) - len(ended),
-        void=len(void),
+        active=len(newest) - void - len(ended),
+        void=void,
         total=_row("all", ended) if ended else None,
         tables=tables,
         reliability=_reliability(ended),

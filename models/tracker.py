@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from models.messages import TIMEFRAME_MS, Action, Bar, Horizon, Outcome, Signal
 from models.numba_safe import njit
 from models.outcome import ACTIVE, EXPIRED, HIT_STOP, SIDES, STATUS_NAMES, check_bar, pnl_percent
+from models.performance import VOID_REASONS
 
 MINUTE_MS = 60_000
 
@@ -45,7 +46,7 @@ SIGNAL_WIDTH = 17
 _BEFORE_ALL = -1.0e18
 
 #: ``exit_reason`` of a void signal, by its code in the void column.
-_VOID_REASONS = ("", "revised", "cancelled")
+_VOID_REASONS = ("", *VOID_REASONS)
 
 
 class Tracked(msgspec.Struct, frozen=True, array_like=True):

@@ -1,7 +1,7 @@
 """What became of past signals: hit rates, P&L curve and reliability, from their final outcomes (pure).
 
 P&L is in percent of the entry price, signed by side, after costs, as the tracker wrote it. The curve adds up equal
-stakes: it is not a compounded account.
+stakes: it is not a compounded account. A signal that was revised or cancelled was no position and counts nowhere.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from models.messages import Outcome
+from models.performance import finished
 
 #: Points of the P&L curve that are sent; a longer history is thinned evenly.
 CURVE_POINTS_MAX = 500
@@ -31,14 +32,9 @@ class HistoricalPerformance(msgspec.Struct, frozen=True, kw_only=True):
     total_pnl_percent: float = 0.0
 
 
-def closed(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """The outcomes that are final, in the order they closed."""
-    return sorted((o for o in outcomes if o.status != "active"), key=lambda o: (o.updated_ms, o.signal_id))
-
-
 def summarise(outcomes: Iterable[Outcome]) -> HistoricalPerformance:
     """Counts, hit rate and P&L of the final ones among ``outcomes``."""
-    final = closed(outcomes)
+    final = finished(outcomes)
     count = len(final)
     statuses = [o.status for o in final]
     total = sum(o.pnl_percent for o in final)
@@ -64,7 +60,7 @@ def drawdown_percent(outcomes: Iterable[Outcome]) -> float:
     3.5
     """
     level = peak = deepest = 0.0
-    for outcome in closed(outcomes):
+    for outcome in finished(outcomes):
         level += outcome.pnl_percent
         peak = max(peak, level)
         deepest = max(deepest, peak - level)
@@ -80,7 +76,7 @@ def report(outcomes: Iterable[Outcome]) -> dict[str, Any]:
 
     ``reliability`` has one row a filled confidence bucket: mean confidence, share that hit the target, count.
     """
-    final = closed(outcomes)
+    final = finished(outcomes)
     curve, level = [], 0.0
     for outcome in final:
         level += outcome.pnl_percent

@@ -10,6 +10,7 @@ import msgspec
 
 from connectors.redis_bars import BarTuple
 from models.messages import Outcome, Signal
+from models.performance import finished
 from relay.performance import drawdown_percent, summarise
 
 #: Returns in one volatility estimate.
@@ -56,10 +57,7 @@ def volatility_percentile(bars: Sequence[BarTuple]) -> float | None:
 
 def similar(action: str, time_horizon: str, outcomes: Sequence[Outcome]) -> SimilarSignals:
     """How the closed signals of this side and horizon in ``outcomes`` ended."""
-    alike = [
-        o for o in outcomes
-        if o.status != "active" and o.action == action and o.time_horizon == time_horizon
-    ]  # fmt: skip
+    alike = [o for o in finished(outcomes) if o.action == action and o.time_horizon == time_horizon]
     return SimilarSignals(
         count=len(alike),
         hit_rate=summarise(alike).hit_rate,

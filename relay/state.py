@@ -228,13 +228,13 @@ class State:
         if held is not None and held.status != "active":  # a revised end takes the place of the first
             self._closed = [o for o in self._closed if o.signal_id != held.signal_id]
             new = True
-        if outcome.status != "active":
+        if outcome.status != "active" or (held is not None and held.status != "active"):
             self._history.pop(outcome.symbol, None)
             self._similar.pop((outcome.action, outcome.time_horizon), None)
-            if new:
-                bisect.insort(self._closed, outcome, key=lambda o: (o.updated_ms, o.signal_id))
-                if len(self._closed) > CLOSED_MAX:
-                    del self._closed[0]
+        if outcome.status != "active" and new:
+            bisect.insort(self._closed, outcome, key=lambda o: (o.updated_ms, o.signal_id))
+            if len(self._closed) > CLOSED_MAX:
+                del self._closed[0]
 
     def _outcome(self, number: str, outcome: Outcome) -> Event | None:
         held = self.outcomes[outcome.symbol].get(outcome.signal_id)

@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.messages import Outcome
-from relay.performance import CURVE_POINTS_MAX, drawdown_percent, report
-from relay.risk import volatility_percentile
+from relay.performance import CURVE_POINTS_MAX, drawdown_percent, report, summarise
+from relay.risk import similar, volatility_percentile
 
 
-def closed(at: int, pnl: float, status: str = "expired", confidence: float = 0.7) -> Outcome:
+def closed(at: int, pnl: float, status: str = "expired", confidence: float = 0.7, reason: str = "") -> Outcome:
     return Outcome(
         signal_id=f"s{at}", symbol="A" if at % 2 else "B", status=status, entry_price=1, current_price=1,
         target_price=1, stop_loss=1, pnl_percent=pnl, created_ms=0, updated_ms=at, confidence=confidence, bundle="b",
-        exit_reason=status,
+        exit_reason=reason or status,
     )  # fmt: skip
 
 
@@ -37,6 +37,15 @@ def test_a_report_by_hand():
         (0.8, 0.5, 2),
     ]
     assert math.isclose(told["reliability"][1]["confidence"], 0.82)
+
+
+def test_a_signal_that_was_revised_or_cancelled_counts_nowhere():
+    real = [closed(1, 4.0, "hit_target"), closed(4, -2.0, "expired")]
+    void = [closed(2, 0.0, "expired", reason="revised"), closed(3, 0.0, "expired", reason="cancelled")]
+    assert report([*real, *void]) == report(real)
+    assert summarise([*real, *void]) == summarise(real)
+    assert summarise(real).expired == 1
+    assert similar("buy", "1d", [*real, *void]) == similar("buy", "1d", real)
 
 
 def test_nothing_closed_is_not_a_division_by_zero():

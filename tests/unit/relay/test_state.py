@@ -45,6 +45,15 @@ def test_a_revised_outcome_takes_the_place_of_the_first(state, make_outcome):
     assert [o.pnl_percent for o in state.all_closed()] == [10.0]
 
 
+def test_an_end_that_is_taken_back_or_void_leaves_the_history(state, make_outcome):
+    state.apply("1-0", "s1", "outcome", encode(make_outcome(status="hit_stop", pnl_percent=-5.0)))
+    assert state.history("AAPL").signals == 1
+    state.apply("2-0", "s1", "outcome", encode(make_outcome(status="active", revision=1)))
+    assert (state.history("AAPL").signals, state.all_closed()) == (0, [])
+    state.apply("3-0", "s1", "outcome", encode(make_outcome(status="expired", exit_reason="cancelled", revision=2)))
+    assert state.history("AAPL").signals == 0
+
+
 def test_live_signals_expire_by_the_wall_clock(state, make_signal):
     now = T0 + 50
     state.apply("1-0", "s1", "signal", encode(make_signal(expires_ms=now + 10)))
