@@ -17,7 +17,7 @@ import typer
 if TYPE_CHECKING:
     import pandas as pd
 
-    from models.messages import Bar, Signal
+    from models.messages import Bar, Outcome, Signal
 
 #: The sample's bars from this day on are new to the shipped daily bundle, which was trained on those before.
 SAMPLE_FROM = "2010-01-01"
@@ -41,7 +41,7 @@ def demo(
     exit_when_done: Annotated[bool, typer.Option(help="End when every bar has been processed.")] = False,
     folder: Annotated[Path | None, typer.Option(help="Keep logs and state here (default: a temporary folder).")] = None,
 ) -> None:
-    """Run the whole system on this machine: broker, Redis, the Flink job, the relay and its page; Ctrl-C ends it all.
+    """Run the whole system on this machine: broker, Redis, both Flink jobs, the relay and its page; Ctrl-C ends it all.
 
     Example: signals demo --bars minutes.parquet --speed 0
     """
@@ -108,6 +108,12 @@ class Demo:
             self._home / "relay",
             ready_line="relay listening on ",
         )  # fmt: skip
+        follower = PythonProcess(
+            "outcomes-job",
+            ["-m", "jobs.outcomes", "--kafka", broker.bootstrap, "--redis", redis.url, "--checkpoint-ms", "2000",
+             "--checkpoints", str(self._home / "checkpoints"), "--history-hours", "1000000"],
+            self._home / "outcomes",
+        )  # fmt: skip
         self.say(f"starting the Flink job (jobs/signals.py, bundle {self._bundle}) and the relay")
         self._stack.enter_context(job)
         self._stack.enter_context(relay)
@@ -118,7 +124,7 @@ class Demo:
         publisher.start()
         self._stack.callback(publisher.join)
         self._stack.callback(self._stopping.set)
-        self._watch(broker.bootstrap, job, page, exit_when_done)
+        self._watch(broker.bootstrap, job, follower, page, exit_when_done)
 
     def _read(self, bars: Path | None, timeframe: str, symbol: str) -> tuple[pd.DataFrame, list[Any], str]:
         from connectors.bar_files import read_bars
@@ -179,24 +185,33 @@ class Demo:
             self._failure = f"publishing stopped: {error}"
         self.finished_publishing.set()
 
-    def _watch(self, bootstrap: str, job: Any, page: str, exit_when_done: bool) -> None:
-        """Print signals as they come and keep one line of figures; returns when done or a part has failed."""
+    def _watch(self, bootstrap: str, job: Any, follower: Any, page: str, exit_when_done: bool) -> None:
+        """Print signals and their ends as they come and keep one line of figures; returns when done or a part failed.
+
+        ``follower``, the job that follows signals, is started after the first of them: two jobs that start at once
+        would hold each other up.
+        """
         from rich.live import Live
 
         counts = Counts(bootstrap)
         self._stack.callback(counts.close)
-        told = False
+        told = followed = False
         live = Live(console=self.console, refresh_per_second=4, transient=True)
         last_line = 0.0
         with live if self.console.is_terminal else contextlib.nullcontext():
             while True:
                 for made in counts.new_signals(timeout_s=0.25):
                     self._print_signal(made)
+                for ended in counts.new_ends():
+                    self._print_end(ended)
+                if counts.signals and follower.process is None:
+                    self.say("starting the Flink job that follows signals to their end (jobs/outcomes.py)")
+                    self._stack.enter_context(follower)
                 rows, dead = counts.processed()
                 lag = self.published + self.rejected - rows - dead
                 line = (
                     f"bars in {self.published:,}   processed {rows:,}   signals out {counts.signals:,}   "
-                    f"dead letters {dead:,}   lag {max(lag, 0):,} bars"
+                    f"ended {len(counts.ends):,}   dead letters {dead:,}   lag {max(lag, 0):,} bars"
                 )
                 if rows == 0:
                     line += "   [dim](the job is starting: imports, state, warm-up)[/]"
@@ -205,8 +220,9 @@ class Demo:
                 elif time.monotonic() - last_line > 5:
                     last_line = time.monotonic()
                     self.say(line)
-                if job.process.poll() is not None:
-                    raise ValueError("the signals job ended; its log says:\n" + job.tail())
+                for part in (job, follower):
+                    if part.process is not None and part.process.poll() is not None:
+                        raise ValueError(f"the {part.name} ended; its log says:\n" + part.tail())
                 if self._failure:
                     raise ValueError(self._failure)
                 if self.finished_publishing.is_set() and lag <= 0 and not told:
@@ -217,9 +233,34 @@ class Demo:
                         f"[bold]done[/]: {self.published:,} bars in, {rows:,} processed, {dead:,} dead letters, "
                         f"{counts.signals:,} signals out"
                     )
+                if told and not followed and (not counts.signals or counts.all_followed()):
+                    followed = True
+                    for ended in counts.new_ends():
+                        self._print_end(ended)
+                    self._say_performance(list(counts.ends.values()))
                     if exit_when_done:
                         return
                     self.say(f"still serving at {page}; Ctrl-C ends everything")
+
+    def _print_end(self, ended: Outcome) -> None:
+        from datetime import UTC, datetime
+
+        day = datetime.fromtimestamp(ended.updated_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+        colour = "green" if ended.pnl_percent > 0 else "red"
+        self.console.print(
+            f"[dim]{day}  {ended.symbol:<6}{ended.action:<5}from {ended.entry_price:,.2f} ended: "
+            f"{ended.exit_reason} {ended.current_price:,.2f}[/]  [{colour}]{ended.pnl_percent:+.1f} %[/]"
+        )
+
+    def _say_performance(self, ends: list[Outcome]) -> None:
+        from models.performance import summarise
+
+        total = summarise(ends).total
+        if total is not None:
+            self.say(
+                f"[bold]{total.count:,} signals ended[/]: {total.hit_rate:.0%} at their target, "
+                f"{total.win_rate:.0%} with a profit, {total.mean_pnl_percent:+.2f} % a signal before costs"
+            )
 
     def _print_signal(self, made: Signal) -> None:
         from datetime import UTC, datetime
@@ -247,16 +288,23 @@ def as_bars(table: pd.DataFrame, source: str) -> Iterator[Bar]:
 
 
 class Counts:
-    """What has come out of the job so far, read from the topics themselves."""
+    """What has come out of the jobs so far, read from the topics themselves."""
 
     def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._consumer = self._connect("demo")
+        self._ends_consumer = self._connect("demo-ends")
+        self._assigned: set[str] = set()
+        self.signals = 0
+        #: The end of each signal that has one, by its id.
+        self.ends: dict[str, Outcome] = {}
+
+    def _connect(self, group: str) -> Any:
         from confluent_kafka import Consumer
 
-        self._consumer = Consumer(
-            {"bootstrap.servers": bootstrap, "group.id": "demo", "enable.auto.commit": False, "log_level": 0}
+        return Consumer(
+            {"bootstrap.servers": self._bootstrap, "group.id": group, "enable.auto.commit": False, "log_level": 0}
         )
-        self._assigned = False
-        self.signals = 0
 
     def _partitions(self, topic: str) -> list[Any]:
         from confluent_kafka import KafkaException, TopicPartition
@@ -267,21 +315,57 @@ class Counts:
             return []
         return [TopicPartition(topic, number, 0) for number in found.partitions] if found else []
 
+    def _records(self, consumer: Any, topic: str, timeout_s: float) -> list[bytes]:
+        if topic not in self._assigned:
+            partitions = self._partitions(topic)
+            if not partitions:
+                time.sleep(timeout_s)
+                return []
+            consumer.assign(partitions)
+            self._assigned.add(topic)
+        return [record.value() for record in consumer.consume(500, timeout_s) if record.error() is None]
+
     def new_signals(self, timeout_s: float) -> Iterator[Signal]:
         """Signals that have appeared since the last call; waits up to ``timeout_s`` for the first."""
         from models.messages import Signal, decode
 
-        if not self._assigned:
-            partitions = self._partitions("trading-signals")
-            if not partitions:
-                time.sleep(timeout_s)
-                return
-            self._consumer.assign(partitions)
-            self._assigned = True
-        for record in self._consumer.consume(500, timeout_s):
-            if record.error() is None:
-                self.signals += 1
-                yield decode(record.value(), Signal)
+        for value in self._records(self._consumer, "trading-signals", timeout_s):
+            self.signals += 1
+            yield decode(value, Signal)
+
+    def new_ends(self) -> Iterator[Outcome]:
+        """Signals that have ended since the last call."""
+        from models.messages import Outcome, decode
+
+        if not self.signals:
+            return
+        while values := self._records(self._ends_consumer, "signal-outcomes", 0.05):
+            for value in values:
+                outcome = decode(value, Outcome)
+                if outcome.status != "active":
+                    self.ends[outcome.signal_id] = outcome
+                    yield outcome
+                else:  # open, or open again: its end was taken back
+                    self.ends.pop(outcome.signal_id, None)
+
+    def all_followed(self) -> bool:
+        """Whether the outcomes job has taken every bar and signal: the offsets of its last checkpoint say so."""
+        from confluent_kafka import KafkaException
+
+        held = self._connect("outcomes")
+        try:
+            for topic in ("market-data-bars", "trading-signals"):
+                for at in held.committed(self._partitions(topic), timeout=5):
+                    if max(at.offset, 0) < self._end(at):
+                        return False
+        except KafkaException:
+            return False
+        finally:
+            held.close()
+        return True
+
+    def _end(self, partition: Any) -> int:
+        return int(self._consumer.get_watermark_offsets(partition, timeout=5)[1])
 
     def processed(self) -> tuple[int, int]:
         """Records on ``features`` and ``dead-letter``."""
@@ -292,10 +376,11 @@ class Counts:
             total = 0
             for partition in self._partitions(topic):
                 with contextlib.suppress(KafkaException):
-                    total += self._consumer.get_watermark_offsets(partition, timeout=5)[1]
+                    total += self._end(partition)
             totals.append(total)
         return totals[0], totals[1]
 
     def close(self) -> None:
         """Leave the broker."""
         self._consumer.close()
+        self._ends_consumer.close()

@@ -37,6 +37,9 @@ class StreamSettings(BaseSettings):
         "thread", description="where Python runs: in the JVM or beside"
     )
     exactly_once: bool = Field(False, description="Kafka transactions: output appears at each checkpoint, once")
+    checkpoint_ms: int | None = Field(
+        None, ge=100, le=300_000, description="ms between checkpoints; default: the Flink configuration's (10 s)"
+    )
     checkpoints: Path | None = Field(None, description="local runs: folder (or URI) for checkpoints")
     restore: str = Field("", description="local runs: savepoint or checkpoint to start from")
     out_prefix: str = Field("", description="put before the name of each output topic (to compare runs)")
