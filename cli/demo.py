@@ -49,9 +49,10 @@ def demo(
     # SIGINT too: a shell ignores it for a program that it starts in the background.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    from connectors.local import StartError
+    from connectors.local import StartError, forget_sign_in
     from connectors.runtime import MissingError
 
+    forget_sign_in()
     try:
         with contextlib.ExitStack() as stack:
             home = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="signals-demo-")))
@@ -302,9 +303,9 @@ class Counts:
     def _connect(self, group: str) -> Any:
         from confluent_kafka import Consumer
 
-        return Consumer(
-            {"bootstrap.servers": self._bootstrap, "group.id": group, "enable.auto.commit": False, "log_level": 0}
-        )
+        from connectors.kafka_security import kafka_client
+
+        return Consumer(kafka_client(self._bootstrap, group_id=group, enable_auto_commit=False, log_level=0))
 
     def _partitions(self, topic: str) -> list[Any]:
         from confluent_kafka import KafkaException, TopicPartition

@@ -37,9 +37,10 @@ def through_flink(
 
     Starts and ends a broker of its own. RuntimeError with the job's last lines if the job fails.
     """
-    from connectors.local import Broker
+    from connectors.local import Broker, forget_sign_in
     from connectors.publisher import Publisher
 
+    forget_sign_in()
     with tempfile.TemporaryDirectory(prefix="signals-parity-") as folder, Broker(Path(folder) / "kafka") as broker:
         publisher = Publisher(broker.bootstrap, client={"log_level": 0})
         for values in zip(*(table[field].tolist() for field in _FIELDS), strict=True):
@@ -71,7 +72,9 @@ def read_features(bootstrap: str, topic: str = "features") -> list[FeatureRow]:
     """Every row on the topic, to its end."""
     from confluent_kafka import Consumer, TopicPartition
 
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": f"parity-{time.time_ns()}", "log_level": 0})
+    from connectors.kafka_security import kafka_client
+
+    consumer = Consumer(kafka_client(bootstrap, group_id=f"parity-{time.time_ns()}", log_level=0))
     try:
         partitions = [TopicPartition(topic, p, 0) for p in consumer.list_topics(topic).topics[topic].partitions]
         ends = {p.partition: consumer.get_watermark_offsets(p)[1] for p in partitions}

@@ -57,6 +57,7 @@ def _send(kind: str, kafka: str, symbol: str, groups: int, effective_ms: int | N
     from confluent_kafka import Producer
 
     from connectors.kafka import ensure_topics, require_broker
+    from connectors.kafka_security import kafka_client
     from models.messages import encode
     from models.risk import RiskControl
     from udfs.controls import key_of_group
@@ -70,7 +71,7 @@ def _send(kind: str, kafka: str, symbol: str, groups: int, effective_ms: int | N
     except ConnectionError as error:
         typer.echo(f"signals: {error}", err=True)
         raise typer.Exit(2) from None
-    producer = Producer({"bootstrap.servers": kafka, "partitioner": "murmur2_random"})
+    producer = Producer(kafka_client(kafka, partitioner="murmur2_random"))
     for key in keys:
         producer.produce(topic, encode(control), key, timestamp=max(at_ms, 0))
     if producer.flush(30):

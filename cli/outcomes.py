@@ -111,14 +111,16 @@ def _read_history(file: Path | None, kafka: str, topic: str, redis: str) -> list
 def _from_redis(url: str) -> list[Outcome]:
     import redis
 
+    from connectors.redis_client import address_of, connect, require_redis
     from connectors.redis_keys import outcomes_key
     from models.messages import Outcome, decode
 
-    client = redis.Redis.from_url(url, socket_connect_timeout=5)
+    require_redis(url)
+    client = connect(url)
     try:
         return [decode(value, Outcome) for key in client.scan_iter(outcomes_key("*")) for value in client.hvals(key)]  # type: ignore[union-attr]
     except redis.RedisError as error:
-        raise ConnectionError(f"no Redis answers at {url.rpartition('@')[2]} ({error}): start it") from None
+        raise ConnectionError(f"Redis at {address_of(url)} stopped answering ({error}): try again") from None
     finally:
         client.close()
 

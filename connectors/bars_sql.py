@@ -15,6 +15,7 @@ import fnmatch
 from collections import Counter
 
 from connectors.calendars import SOURCE_CALENDARS, Calendar, calendar
+from connectors.kafka_security import kafka_security
 from connectors.sale_conditions import codes
 from connectors.settings import BarsSettings
 from models.messages import TIMEFRAME_MS
@@ -283,6 +284,8 @@ def versions_query(view: str) -> str:
 
 def bars_sink(bootstrap: str, topics: tuple[str, str]) -> str:
     """DDL of the bars topics: each version of a bar is one record, keyed by symbol, stamped with the bar's end."""
+    security = kafka_security().connector_options()
+    secured = "".join(f",\n  'properties.{key}' = {quote(value)}" for key, value in security.items())
     return f"""CREATE TEMPORARY TABLE bars (
   `topic` STRING METADATA,
   `timestamp` TIMESTAMP_LTZ(3) METADATA,
@@ -295,5 +298,5 @@ def bars_sink(bootstrap: str, topics: tuple[str, str]) -> str:
   'key.fields' = 'symbol',
   'value.format' = 'json',
   'value.json.encode.ignore-null-fields' = 'true',
-  'properties.linger.ms' = '5'
+  'properties.linger.ms' = '5'{secured}
 )"""

@@ -12,13 +12,14 @@ import msgspec
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from connectors.kafka_security import kafka_client
 from models.control import CONTROL_TOPIC, ControlMessage
 from models.messages import decode, encode
 
 
 def ensure_topic(bootstrap: str, topic: str = CONTROL_TOPIC, timeout_s: float = 10.0) -> None:
     """Creates the topic if it is absent; ``ConnectionError`` naming the broker."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = AdminClient(kafka_client(bootstrap))
     try:
         if topic in admin.list_topics(timeout=timeout_s).topics:
             return
@@ -42,7 +43,7 @@ def announce(
         else:
             stored.append(record.offset())  # type: ignore[attr-defined]
 
-    producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "acks": "all"})
+    producer = Producer(kafka_client(bootstrap, enable_idempotence=True, acks="all"))
     producer.produce(topic, encode(message), partition=0, on_delivery=delivered)
     producer.flush(timeout_s)
     if not stored:
@@ -52,9 +53,7 @@ def announce(
 
 def history(bootstrap: str, topic: str = CONTROL_TOPIC, timeout_s: float = 10.0) -> list[ControlMessage]:
     """Every change announced so far, in order, ``sequence`` from the offset; empty if the topic does not exist."""
-    consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": "signals-bundle-list", "enable.auto.commit": False}
-    )
+    consumer = Consumer(kafka_client(bootstrap, group_id="signals-bundle-list", enable_auto_commit=False))
     try:
         if topic not in consumer.list_topics(timeout=timeout_s).topics:
             return []

@@ -2,11 +2,15 @@
 
 Guarantees: the source replays from its checkpointed offsets; the sink is at-least-once by default (ids are
 deterministic, so a consumer drops repeats by ``signal_id`` and ``revision``) and exactly-once by one setting.
+
+Sign-in and encryption are those of :mod:`connectors.kafka_security`; ``client`` adds options of Kafka's own.
 """
 
 from __future__ import annotations
 
 from typing import Literal
+
+from connectors.kafka_security import kafka_client, kafka_security
 
 #: Joins the messages of a frame. JSON text cannot hold this character.
 SEPARATOR = "\x1e"
@@ -18,6 +22,13 @@ Clock = Literal["processing-time", "kafka-offset"]
 
 def _options(values: dict[str, str]) -> str:
     return ",\n  ".join(f"'{key}' = '{_quote(value)}'" for key, value in values.items())
+
+
+def _client_properties(client: dict[str, str] | None = None) -> dict[str, str]:
+    """Connector options that reach the Kafka client: the configured sign-in and encryption, then ``client``."""
+    return {
+        f"properties.{key}": value for key, value in (kafka_security().connector_options() | (client or {})).items()
+    }
 
 
 def _quote(text: str) -> str:
@@ -83,7 +94,7 @@ def bars_source(
         options["scan.bounded.mode"] = "latest-offset"
     if end_ms is not None:
         options |= {"scan.bounded.mode": "timestamp", "scan.bounded.timestamp-millis": str(end_ms)}
-    options |= {f"properties.{key}": value for key, value in (client or {}).items()}
+    options |= _client_properties(client)
     return f"""CREATE TEMPORARY TABLE messages (
   symbol STRING,
   message STRING,
@@ -144,7 +155,7 @@ def outbox_sink(
             "sink.transactional-id-prefix": transaction_prefix,
             "properties.transaction.timeout.ms": str(transaction_timeout_ms),
         }
-    options |= {f"properties.{key}": value for key, value in (client or {}).items()}
+    options |= _client_properties(client)
     return f"""CREATE TEMPORARY TABLE outbox (
   `topic` STRING METADATA,
   `timestamp` TIMESTAMP_LTZ(3) METADATA,
@@ -166,29 +177,36 @@ SELECT {part.format(0)},
 FROM {outgoing} CROSS JOIN UNNEST(SPLIT(records, U&'\\001E')) AS unnested(record)"""
 
 
-def require_broker(bootstrap: str, timeout_s: float = 10, client: dict[str, str] | None = None) -> None:
-    """Raise ConnectionError naming the address unless a broker answers there."""
-    from confluent_kafka import KafkaException
+def require_broker(bootstrap: str, timeout_s: float = 10) -> None:
+    """Raise ConnectionError naming the address, and why if the broker says, unless a broker answers there."""
+    from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import AdminClient
 
+    told: list[str] = []
+
+    def note(error: KafkaError) -> None:
+        if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
+            told.append(error.str())
+
+    admin = AdminClient(kafka_client(bootstrap, log_level=0, error_cb=note))
     try:
-        AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, **(client or {})}).list_topics(timeout=timeout_s)
+        admin.list_topics(timeout=timeout_s)
     except KafkaException as error:
+        admin.poll(0)
+        reason = told[0] if told else error.args[0].str()
         raise ConnectionError(
-            f"no Kafka broker answers at {bootstrap} within {timeout_s:.0f} s ({error.args[0].str()}): "
-            "start it, or set --kafka / SIGNALS_KAFKA to its address"
+            f"no Kafka broker answers at {bootstrap} within {timeout_s:.0f} s ({reason}): start it, set --kafka / "
+            "SIGNALS_KAFKA to its address, or mend SIGNALS_KAFKA_PROTOCOL and what goes with it (docs/deployment.md)"
         ) from None
 
 
-def ensure_topics(
-    bootstrap: str, topics: list[str], client: dict[str, str] | None = None, partitions: int = -1
-) -> None:
+def ensure_topics(bootstrap: str, topics: list[str], partitions: int = -1) -> None:
     """Make the topics that are not there yet (with the broker's default partition count)."""
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import AdminClient
     from confluent_kafka.cimpl import NewTopic
 
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, **(client or {})})
+    admin = AdminClient(kafka_client(bootstrap, log_level=0))
     known = admin.list_topics(timeout=10).topics
     wanted = [NewTopic(name, partitions, -1) for name in topics if name not in known]
     for name, future in (admin.create_topics(wanted) if wanted else {}).items():

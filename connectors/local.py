@@ -45,6 +45,13 @@ def _answers(port: int) -> bool:
     return False
 
 
+def forget_sign_in() -> None:
+    """Drop the sign-in to a deployment's Kafka and Redis from this process and its children: servers here ask none."""
+    for name in list(os.environ):
+        if name.startswith(("SIGNALS_KAFKA_", "SIGNALS_REDIS_")):
+            del os.environ[name]
+
+
 def _end_with_parent() -> None:
     """In a new child on Linux: ask for SIGTERM when the parent dies, however it dies (PR_SET_PDEATHSIG)."""
     with contextlib.suppress(OSError, AttributeError):
@@ -168,6 +175,30 @@ class Broker(_Process):
         """``host:port`` for clients."""
         return f"{_HOST}:{self.port}"
 
+    def properties(self) -> dict[str, str]:
+        """The broker's own settings."""
+        return {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@{_HOST}:{self._controller_port}",
+            "listeners": f"PLAINTEXT://{_HOST}:{self.port},CONTROLLER://{_HOST}:{self._controller_port}",
+            "advertised.listeners": f"PLAINTEXT://{_HOST}:{self.port}",
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+            "log.dirs": str(self.folder / "data"),
+            "num.partitions": str(self._partitions),
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "4",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "transaction.state.log.num.partitions": "4",
+            "share.coordinator.state.topic.replication.factor": "1",
+            "group.initial.rebalance.delay.ms": "0",
+            "log.retention.hours": "-1",
+            "log.cleaner.enable": "false",
+            "message.timestamp.after.max.ms": "9223372036854775807",
+        }
+
     def command(self) -> list[str]:
         """``kafka.Kafka`` with a formatted log folder."""
         logs = self.folder / "data"
@@ -177,20 +208,7 @@ class Broker(_Process):
             ids = [uuid.uuid4().hex[:22] for _ in range(2)]
             meta.write_text(f"version=1\ncluster.id={ids[0]}\nnode.id=1\ndirectory.id={ids[1]}\n")
         properties = self.folder / "server.properties"
-        properties.write_text(
-            "process.roles=broker,controller\nnode.id=1\n"
-            f"controller.quorum.voters=1@{_HOST}:{self._controller_port}\n"
-            f"listeners=PLAINTEXT://{_HOST}:{self.port},CONTROLLER://{_HOST}:{self._controller_port}\n"
-            f"advertised.listeners=PLAINTEXT://{_HOST}:{self.port}\n"
-            "controller.listener.names=CONTROLLER\n"
-            "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n"
-            f"log.dirs={logs}\nnum.partitions={self._partitions}\n"
-            "offsets.topic.replication.factor=1\noffsets.topic.num.partitions=4\n"
-            "transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n"
-            "transaction.state.log.num.partitions=4\nshare.coordinator.state.topic.replication.factor=1\n"
-            "group.initial.rebalance.delay.ms=0\nlog.retention.hours=-1\nlog.cleaner.enable=false\n"
-            "message.timestamp.after.max.ms=9223372036854775807\n"
-        )
+        properties.write_text("".join(f"{key}={value}\n" for key, value in self.properties().items()))
         logging = self.folder / "log4j2.properties"
         logging.write_text(
             "status=error\nappender.console.type=Console\nappender.console.name=console\n"

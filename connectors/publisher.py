@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from connectors.kafka_security import kafka_client
 from models.messages import TOPICS, Bar, DeadLetter, Message, News, encode
 
 
@@ -56,8 +57,8 @@ class Publisher:
         self._failure = ""
         self._pending = 0
         self._producer = Producer(
-            {
-                "bootstrap.servers": bootstrap,
+            kafka_client(bootstrap)
+            | {
                 "enable.idempotence": True,
                 "linger.ms": 5,
                 "batch.size": 1_000_000,

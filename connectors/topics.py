@@ -6,6 +6,8 @@ import time
 import uuid
 from collections.abc import Iterator
 
+from connectors.kafka_security import kafka_client
+
 
 def read_topic(
     bootstrap: str, topic: str, *, committed_only: bool = True, idle_s: float = 30.0
@@ -18,14 +20,14 @@ def read_topic(
     from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
     consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": f"read-{uuid.uuid4().hex[:8]}",
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed" if committed_only else "read_uncommitted",
-            "enable.partition.eof": False,
-            "log_level": 0,
-        }
+        kafka_client(
+            bootstrap,
+            group_id=f"read-{uuid.uuid4().hex[:8]}",
+            enable_auto_commit=False,
+            isolation_level="read_committed" if committed_only else "read_uncommitted",
+            enable_partition_eof=False,
+            log_level=0,
+        )
     )
     try:
         try:

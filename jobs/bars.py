@@ -34,6 +34,7 @@ from connectors.bars_sql import (
 )
 from connectors.intake import CHECK_TOPIC
 from connectors.kafka import ensure_topics, require_broker
+from connectors.kafka_security import kafka_security
 from connectors.runtime import find_jars, flink_configuration
 from connectors.settings import BarsSettings, SettingsError, load
 from models.messages import TIMEFRAME_MS, TOPICS, Bar, Trade, decode, encode
@@ -96,6 +97,7 @@ def build(
         "properties.auto.offset.reset": "earliest",
         "format": "json",
         "json.ignore-parse-errors": "true",
+        **{f"properties.{key}": value for key, value in kafka_security().connector_options().items()},
     }
     source |= source_options or {}
     if bounded:

@@ -28,6 +28,7 @@ from connectors.cross_check import CrossCheck
 from connectors.gaps import Gap
 from connectors.intake import CHECK_TOPIC, Intake, Sink
 from connectors.kafka_feed import KafkaFeed
+from connectors.kafka_security import kafka_client
 from connectors.publisher import Publisher, dead_letter
 from connectors.rest.base import History
 from connectors.rest.http import RefusedError, UnavailableError
@@ -223,12 +224,12 @@ async def follow_feed(feed: KafkaFeed, bootstrap: str, sink: Sink, stop: asyncio
     from confluent_kafka import Consumer
 
     consumer = Consumer(
-        {
-            "bootstrap.servers": feed.bootstrap or bootstrap,
-            "group.id": f"signals-feed-{feed.source}",
-            "auto.offset.reset": "earliest",
-            "enable.auto.commit": False,
-        }
+        kafka_client(
+            feed.bootstrap or bootstrap,
+            group_id=f"signals-feed-{feed.source}",
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+        )
     )
     consumer.subscribe([feed.topic])
     try:
@@ -258,9 +259,7 @@ async def check_bars(bootstrap: str, stop: asyncio.Event) -> None:
     import msgspec
     from confluent_kafka import Consumer
 
-    consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": "signals-bars-check", "auto.offset.reset": "latest"}
-    )
+    consumer = Consumer(kafka_client(bootstrap, group_id="signals-bars-check", auto_offset_reset="latest"))
     consumer.subscribe([TOPICS[Bar], CHECK_TOPIC])
     check = CrossCheck()
     try:

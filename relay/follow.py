@@ -19,6 +19,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from connectors import redis_keys
 from connectors.redis_bars import unpack
+from connectors.redis_client import connect_asyncio
 from models.messages import News, Outcome, Signal, decode
 from relay.bundles import facts
 from relay.hub import Hub
@@ -43,7 +44,7 @@ class Follower:
 
     def __init__(self, redis_url: str, hub: Hub) -> None:
         self.hub = hub
-        self.redis: Redis = Redis.from_url(redis_url, socket_connect_timeout=5, health_check_interval=30)
+        self.redis: Redis = connect_asyncio(redis_url)
         self.skipped = 0
         self._prices: dict[str, bytes] = {}
         self._tasks: list[asyncio.Task[None]] = []

@@ -7,10 +7,10 @@ import socket
 import sys
 from typing import Any
 
-import redis
 import uvicorn
 from pydantic import ValidationError
 
+from connectors.redis_client import require_redis
 from relay.app import create_app
 from relay.settings import RelaySettings
 from relay.wire import Socket
@@ -71,10 +71,9 @@ def serve(settings: RelaySettings) -> int:
             "or use --host 127.0.0.1", settings.host,
         )  # fmt: skip
     try:
-        redis.Redis.from_url(settings.redis_url, socket_connect_timeout=5).ping()
-    except (redis.RedisError, OSError, ValueError) as error:
-        reason = str(error).replace(settings.redis_url, "")
-        print(f"relay: no Redis at {_safe(settings.redis_url)} ({reason}); start it, or give --redis", file=sys.stderr)
+        require_redis(settings.redis_url)
+    except ConnectionError as error:
+        print(f"relay: {error}", file=sys.stderr)
         return 2
     try:
         configured = config(settings)
@@ -97,9 +96,3 @@ def serve(settings: RelaySettings) -> int:
         print("relay: could not start; the lines above say why", file=sys.stderr)
         return 2
     return 0
-
-
-def _safe(url: str) -> str:
-    """The URL without its password."""
-    head, at, tail = url.rpartition("@")
-    return f"{head.split('://')[0]}://***@{tail}" if at else url

@@ -1,9 +1,14 @@
-"""Settings of the relay, each with its bound; from the environment as ``SIGNALS_RELAY_<NAME>`` or the command line."""
+"""Settings of the relay, each with its bound; from the environment as ``SIGNALS_RELAY_<NAME>`` or the command line.
+
+Each may also be a file ``signals_relay_<name>`` in the folder ``SIGNALS_SECRETS_DIR``: for secrets.
+"""
 
 from __future__ import annotations
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
+
+from connectors.secret_files import secrets_folder
 
 
 class RelaySettings(BaseSettings):
@@ -84,6 +89,15 @@ class RelaySettings(BaseSettings):
         if tier not in ("", "free", "premium", "dynamic"):
             raise ValueError(f"demo_user is {tier!r}; use free, premium or dynamic, or leave it out")
         return tier
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource, **named: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, environment, files of secrets."""
+        folder = secrets_folder()
+        files = (SecretsSettingsSource(settings_cls, secrets_dir=folder),) if folder else ()
+        return (named["init_settings"], named["env_settings"], *files)
 
     @property
     def loopback(self) -> bool:

@@ -7,7 +7,6 @@ reason, and goes whole to the dead-letter topic.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +17,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from connectors.rest.base import History
+from connectors.secret_files import secret
 from models.messages import Message
 
 #: Times outside 2000..2100 are a wrong unit (seconds, micro- or nanoseconds), never data.
@@ -164,10 +164,10 @@ class VenueSettings(BaseModel):
 
 
 def secret_from(*names: str) -> Callable[[], SecretStr | None]:
-    """A default that reads a key from the first of these environment variables that is set."""
+    """A default that reads a key from the first of these variables that is set, or of their files."""
 
     def read() -> SecretStr | None:
-        return next((SecretStr(os.environ[name]) for name in names if os.environ.get(name)), None)
+        return next((SecretStr(value) for name in names if (value := secret(name))), None)
 
     return read
 
