@@ -139,6 +139,7 @@ def ingest(
     kafka: Annotated[str, typer.Option(help="bootstrap address, host:port")] = "",
     config: Annotated[Path | None, typer.Option(help="settings file (default: signals.toml)")] = None,
     metrics_port: Annotated[int, typer.Option(help="port of /metrics; 0: a free one, printed")] = -1,
+    metrics_host: Annotated[str, typer.Option(help="address that /metrics is served on")] = "",
     check: Annotated[bool, typer.Option(help="only say what is missing")] = False,
 ) -> None:
     """Bring market data into Kafka from every configured source at once, until Ctrl-C.
@@ -146,7 +147,6 @@ def ingest(
     Example: ALPACA_API_KEY=... ALPACA_SECRET_KEY=... signals ingest --venues alpaca,binance_us
     """
     import asyncio
-    import logging
     import signal
 
     from connectors.settings import SettingsError, load
@@ -156,6 +156,8 @@ def ingest(
         overrides["venues"] = [name.strip() for name in venues.split(",") if name.strip()]
     if kafka:
         overrides["kafka"] = kafka
+    if metrics_host:
+        overrides["metrics_host"] = metrics_host
     if metrics_port >= 0:
         overrides["metrics_port"] = metrics_port
     try:
@@ -174,19 +176,20 @@ def ingest(
     from connectors.intake import CHECK_TOPIC
     from connectors.kafka import ensure_topics, require_broker
     from connectors.kafka_feed import MappingError
+    from connectors.logs import configure_logs
     from jobs import ingest as job
     from models.messages import TOPICS
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
+        configure_logs()
         require_broker(settings.kafka)
-    except ConnectionError as error:
+    except (ConnectionError, ValueError) as error:
         print(f"ingest: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
     names = [name for name in TOPICS.values() if name.startswith("market-data-")]
     ensure_topics(settings.kafka, [*names, CHECK_TOPIC, "dead-letter"])
-    server, _ = start_http_server(settings.metrics_port, registry=REGISTRY)
-    print(f"metrics: http://127.0.0.1:{server.server_port}/metrics", flush=True)
+    server, _ = start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=REGISTRY)
+    print(f"metrics: http://{settings.metrics_host}:{server.server_port}/metrics", flush=True)
 
     job.settle_memory()
 

@@ -96,6 +96,7 @@ class Base(BaseSettings):
     feeds: list[Path] = Field(default_factory=list, description="mapping files of Kafka topics that are sources")
     bars: BarsSettings = BarsSettings.model_validate({})
     sentiment: str = "vader+lm"
+    metrics_host: str = Field("127.0.0.1", description="address that /metrics is served on")
     metrics_port: int = Field(0, ge=0, le=65535, description="0: a free port, printed at start")
 
     @field_validator("venues")

@@ -154,7 +154,10 @@ async def _fill(held: Held, gap: Gap) -> None:
         try:
             messages = await _fetch(held.history, gap)
         except (NotImplementedError, RefusedError, ValueError) as error:
-            log.warning("%s: gap in %s of %s cannot be filled: %s", held.stream.name, gap.channel, gap.symbol, error)
+            log.warning(
+                "%s: gap in %s of %s cannot be filled: %s", held.stream.name, gap.channel, gap.symbol, error,
+                extra={"venue": held.intake.source, "symbol": gap.symbol},
+            )  # fmt: skip
             held.intake.give_up(gap, str(error), now_ms())
             return
         except UnavailableError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -33,6 +34,7 @@ from relay.services import Services
 from relay.settings import RelaySettings
 from relay.ws import websocket
 
+log = logging.getLogger("relay")
 STATIC = Path(__file__).parent / "static"
 DEMO_NAME = "demo"
 
@@ -208,9 +210,15 @@ def create_app(settings: RelaySettings | None = None) -> Starlette:
         await held.follower.start()
         await held.push.start(held.hub.recent())
         renewing = asyncio.create_task(held.renew_users(), name="renew users")
+        metrics = None
+        if settings.metrics_port >= 0:
+            where, metrics = held.metrics.serve(settings.metrics_host, settings.metrics_port)
+            log.info("metrics: %s", where)
         try:
             yield
         finally:
+            if metrics is not None:
+                metrics.shutdown()
             renewing.cancel()
             await held.push.stop()
             await held.follower.stop()

@@ -131,7 +131,8 @@ class Follower:
             )
         except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
             self.skipped += 1
-            log.warning("skipped stream entry %s: %s", number, error)
+            named = {"signal_id": fields.get(b"id", b"").decode(errors="replace")}
+            log.warning("skipped stream entry %s: %s", number, error, extra=named)
             return None
 
     async def _follow(self) -> None:
@@ -145,6 +146,7 @@ class Follower:
                 await self._load_context({e.symbol: e.signal.timeframe for e in events if e.signal is not None})
                 for event in events:
                     self.hub.publish(event)
+                    log.debug("%s published", event.kind, extra={"symbol": event.symbol, "signal_id": event.signal_id})
                     for listener in self.listeners:
                         listener(event)
                     await asyncio.sleep(0)  # let sockets and commands have their turn in a burst

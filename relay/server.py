@@ -10,6 +10,7 @@ from typing import Any
 import uvicorn
 from pydantic import ValidationError
 
+from connectors.logs import configure_logs
 from connectors.redis_client import require_redis
 from relay.app import create_app
 from relay.settings import RelaySettings
@@ -64,7 +65,11 @@ def main(**given: Any) -> int:
 
 def serve(settings: RelaySettings) -> int:
     """Serve until a signal ends it; the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    try:
+        configure_logs()
+    except ValueError as error:
+        print(f"relay: {error}", file=sys.stderr)
+        return 2
     if not settings.loopback:
         log.warning(
             "listening on %s: everyone who reaches this machine can connect, unencrypted; put a TLS proxy in front, "

@@ -15,6 +15,7 @@ from relay.follow import Follower
 from relay.hub import Hub
 from relay.limits import Places, TokenBucket
 from relay.links import ChartLinks
+from relay.metrics import RelayMetrics
 from relay.push.dispatcher import Dispatcher
 from relay.settings import RelaySettings
 from relay.state import State
@@ -34,6 +35,8 @@ class Services:
         self.follower = Follower(settings.redis_url, self.hub)
         self.push = Dispatcher(settings, store, self.hub, self.follower.redis)
         self.follower.listeners.append(self.push.hear)
+        self.metrics = RelayMetrics(self)
+        self.follower.listeners.append(self.metrics.hear)
         self.requests = TokenBucket(settings.requests_per_s, settings.requests_burst)
         self.connects = TokenBucket(settings.connects_per_s, settings.connects_burst)
         self.address_places = Places(settings.clients_per_address_max)

@@ -29,6 +29,10 @@ class RelaySettings(BaseSettings):
     demo_user: str = ""
     demo_token_s: int = Field(default=600, ge=5)
 
+    #: Port of ``/metrics`` for Prometheus: -1 none, 0 a free one, told in the log. Counts only, but no sign-in.
+    metrics_port: int = Field(default=-1, ge=-1, le=65535)
+    metrics_host: str = "127.0.0.1"
+
     #: Signs and verifies JWTs with HS256 (at least 32 bytes); empty: only API tokens sign in.
     jwt_secret: SecretStr = SecretStr("")
     #: PEM public key of an outside issuer, verified with ``jwt_algorithm`` instead of the secret.
