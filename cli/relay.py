@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,16 +15,30 @@ def relay(
     demo_user: Annotated[
         str, typer.Option(help="Sign the page in by itself as a demo user of this tier (loopback only).")
     ] = "",
+    flink: Annotated[
+        list[str] | None,
+        typer.Option(help="Flink's REST address, for the system page: http://HOST:8081; may be given several times."),
+    ] = None,
+    kafka: Annotated[str, typer.Option(help="Kafka, for the system page's consumer lag: HOST:PORT[,HOST:PORT].")] = "",
+    kafka_group: Annotated[
+        list[str] | None, typer.Option(help="A consumer group to tell of (default: signals, outcomes, bars).")
+    ] = None,
 ) -> None:
     """Serve signals over WebSocket, and the dashboard, at a printed address.
 
-    Example: signals relay --redis redis://127.0.0.1:6379/0 --demo-user dynamic
+    Example: signals relay --redis redis://127.0.0.1:6379/0 --demo-user dynamic --flink http://127.0.0.1:8081
     """
     from relay.server import main
 
-    given = {"redis_url": redis, "host": host, "port": port, "demo_user": demo_user}
-    if users:
-        given["users_dsn"] = users
+    given: dict[str, Any] = {"redis_url": redis, "host": host, "port": port, "demo_user": demo_user}
+    # Only what was given: the rest comes from the environment.
+    given |= {
+        name: value
+        for name, value in {
+            "users_dsn": users, "flink_urls": flink, "kafka": kafka, "kafka_groups": kafka_group,
+        }.items()
+        if value
+    }  # fmt: skip
     raise typer.Exit(main(**given))
 
 

@@ -42,6 +42,9 @@ class StreamSettings(BaseSettings):
     )
     checkpoints: Path | None = Field(None, description="local runs: folder (or URI) for checkpoints")
     restore: str = Field("", description="local runs: savepoint or checkpoint to start from")
+    rest_port: int = Field(
+        0, ge=0, le=65535, description="local runs: port of Flink's REST interface (loopback only); 0 takes a free one"
+    )
     out_prefix: str = Field("", description="put before the name of each output topic (to compare runs)")
 
     @field_validator("kafka")

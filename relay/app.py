@@ -150,9 +150,15 @@ async def system(request: Request, identity: Identity) -> Response:
         "position": hub.state.number,
     }
     pipeline = dict(hub.state.system)
-    if "bundle" not in pipeline and (bundle := facts(hub.state.last_bundle)):
-        pipeline["bundle"] = bundle
-    return reply({"mode": hub.state.mode, "pipeline": pipeline, "relay": own, "now_ms": int(time.time() * 1e3)})
+    if "bundle" not in pipeline:
+        job = pipeline.get("job")
+        name = str(job.get("bundle") or "") if isinstance(job, dict) else ""
+        if name := name or hub.state.last_bundle:
+            pipeline["bundle"] = facts(name) or {"name": name}
+    now_ms = int(time.time() * 1e3)
+    return reply({
+        "mode": hub.state.mode, "pipeline": pipeline, "watch": held.watch.told(), "relay": own, "now_ms": now_ms,
+    })  # fmt: skip
 
 
 async def find_signal(held: Services, signal_id: str) -> Signal | None:
@@ -209,6 +215,7 @@ def create_app(settings: RelaySettings | None = None) -> Starlette:
         held = app.state.services = Services(settings, store)
         await held.follower.start()
         await held.push.start(held.hub.recent())
+        held.watch.start()
         renewing = asyncio.create_task(held.renew_users(), name="renew users")
         metrics = None
         if settings.metrics_port >= 0:
@@ -220,6 +227,7 @@ def create_app(settings: RelaySettings | None = None) -> Starlette:
             if metrics is not None:
                 metrics.shutdown()
             renewing.cancel()
+            await held.watch.stop()
             await held.push.stop()
             await held.follower.stop()
             held.images.close()

@@ -19,6 +19,7 @@ from relay.metrics import RelayMetrics
 from relay.push.dispatcher import Dispatcher
 from relay.settings import RelaySettings
 from relay.state import State
+from relay.watch import Watch
 
 log = logging.getLogger("relay")
 
@@ -41,6 +42,7 @@ class Services:
         self.connects = TokenBucket(settings.connects_per_s, settings.connects_burst)
         self.address_places = Places(settings.clients_per_address_max)
         self.user_places = Places(settings.clients_per_user_max)
+        self.watch = Watch(settings)
         self.started_at = time.time()
 
     async def renew_users(self) -> None:

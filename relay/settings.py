@@ -10,6 +10,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsS
 
 from connectors.secret_files import secrets_folder
 
+from connectors.flink_status import FlinkStatus
+
 
 class RelaySettings(BaseSettings):
     """Everything the relay can be told. Secrets never appear in logs or error texts.
@@ -68,6 +70,12 @@ class RelaySettings(BaseSettings):
     log_events_max: int = 4_096
     snapshot_signals_max: int = 200
 
+    #: Addresses of Flink's REST API, and of Kafka with the consumer groups to tell of, for the system page.
+    flink_urls: list[str] = Field(default_factory=list)
+    kafka: str = ""
+    kafka_groups: list[str] = ["signals", "outcomes", "bars"]
+    watch_every_s: float = Field(default=5.0, ge=0.1)
+
     chart_url_s: int = 86_400
     charts_cached_max: int = 512
     #: Base of the Telegram bot API; tests put a local receiver here.
@@ -86,6 +94,13 @@ class RelaySettings(BaseSettings):
         if 0 < len(secret.get_secret_value().encode()) < 32:
             raise ValueError("jwt_secret is shorter than 32 bytes; make one with `openssl rand -hex 32`")
         return secret
+
+    @field_validator("flink_urls")
+    @classmethod
+    def _addresses(cls, urls: list[str]) -> list[str]:
+        for url in urls:
+            FlinkStatus(url).close()
+        return urls
 
     @field_validator("demo_user")
     @classmethod

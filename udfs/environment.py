@@ -46,7 +46,13 @@ def stream_environment(settings: StreamSettings, name: str = "signals") -> Envir
         configuration.set_string("pipeline.jars", ";".join(jar.as_uri() for jar in jars))
         configuration.set_string("python.executable", sys.executable)
         configuration.set_string("python.client.executable", sys.executable)
-        configuration.set_string("rest.port", "0")
+        # Flink has no sign-in, and its REST interface and file server would listen on every address.
+        configuration.set_string("rest.address", "127.0.0.1")
+        configuration.set_string("rest.bind-address", "127.0.0.1")
+        configuration.set_string("rest.port", str(settings.rest_port))
+        configuration.set_string("rest.bind-port", str(settings.rest_port))
+        configuration.set_string("web.submit.enable", "false")
+        configuration.set_string("jobmanager.bind-host", "127.0.0.1")
         configuration.set_string("taskmanager.numberOfTaskSlots", str(settings.parallelism))
         # A person waits at the terminal: a fault that comes back at once must end the run and show itself.
         configuration.set_string("restart-strategy.exponential-delay.attempts-before-reset-backoff", "10")

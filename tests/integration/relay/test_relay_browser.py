@@ -1,18 +1,10 @@
 """The dashboard in real Chromium: sign-in, live signals, resuming, tier locks, states, no console errors."""
 
-import contextlib
 import json
-import os
 import random
-import shutil
-import subprocess
 import time
-from pathlib import Path
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -22,80 +14,10 @@ from models.messages import Bar
 
 pytestmark = pytest.mark.integration
 
-#: Where screenshots are kept, when asked for: SCREENSHOTS=docs/screenshots pytest ...
-SCREENSHOTS = os.environ.get("SCREENSHOTS")
-REMEDY = "the dashboard is tested in Chromium: apt-get update && apt-get install -y chromium chromium-driver"
-
-
 REASONS = {
     "buy": "RSI indicates oversold conditions. Above-average volume supporting the move",
     "sell": "RSI indicates overbought conditions. High volume confirming bearish pressure",
 }
-
-
-def find(*names):
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.fail(f"{names[0]} is not installed; {REMEDY}")
-    return found
-
-
-class Page:
-    """A browser at the relay's page."""
-
-    def __init__(self, folder: Path, width: int = 1440, height: int = 900):
-        options = Options()
-        options.binary_location = find("chromium", "chromium-browser", "google-chrome")
-        for flag in (
-            "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-            "disable-component-update", "disable-sync", "disable-dev-shm-usage", f"user-data-dir={folder}",
-            f"window-size={width},{height}",
-        ):  # fmt: skip
-            options.add_argument(f"--{flag}")
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        service = Service(find("chromedriver"), log_output=subprocess.DEVNULL)
-        self.driver = webdriver.Chrome(options=options, service=service)
-
-    def text(self, selector: str) -> str:
-        return self.driver.execute_script(
-            "const e = document.querySelector(arguments[0]); return e && e.checkVisibility() ? e.innerText : ''",
-            selector,
-        )
-
-    def until(self, selector: str, *words: str, timeout: float = 15) -> str:
-        """Wait until the element shows all the words."""
-        with contextlib.suppress(Exception):
-            WebDriverWait(self.driver, timeout, 0.1).until(
-                lambda _: all(word in self.text(selector) for word in words or ("",)) and self.text(selector)
-            )
-        shown = self.text(selector)
-        missing = [word for word in words if word not in shown]
-        assert shown, f"{selector} shows nothing"
-        assert not missing, f"{selector} shows {shown!r}, not {missing}"
-        return shown
-
-    def sign_in(self, url: str, token: str) -> None:
-        self.driver.get(url)
-        self.until("#signin", "Sign in")
-        self.driver.find_element(By.ID, "token").send_keys(token + Keys.ENTER)
-        self.until("#connection", "Connected")
-
-    def problems(self) -> list[str]:
-        """What the console holds that is worse than a note."""
-        return [e["message"] for e in self.driver.get_log("browser") if e["level"] in ("SEVERE", "WARNING")]
-
-    def keep(self, name: str) -> None:
-        if SCREENSHOTS:
-            Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
-            time.sleep(1.2)  # charts and transitions settle
-            self.driver.save_screenshot(f"{SCREENSHOTS}/{name}.png")
-
-
-@pytest.fixture
-def page(tmp_path):
-    held = Page(tmp_path / "profile")
-    yield held
-    held.driver.quit()
 
 
 def bars(relay, symbol="AAPL", timeframe="1m", count=150, price=100.0, end_ms=None):
