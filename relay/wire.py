@@ -19,6 +19,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 #: Send buffer of each connection in the kernel (which doubles it).
 KERNEL_BYTES = 128 * 1024
 
+#: How long a connection that was closed here may take to end.
+GRACE_S = 3.0
+
 #: Where the ASGI scope carries the protocol object.
 EXTENSION = "signals.socket"
 
@@ -136,7 +139,28 @@ class Socket(WebSocketsSansIOProtocol):
         """Write without waiting; the caller has asked :attr:`open`."""
         self.transport.write(frame)
 
-    def close_now(self, code: int, reason: str, grace_s: float = 3.0) -> None:
+    def handle_parser_exception(self) -> None:
+        """Close with the code and drop what still comes: closing over unread bytes would reset the connection, and the
+        reset would overtake the code."""
+        if self.close_sent:
+            return
+        assert self.conn.close_sent is not None
+        code, reason = self.conn.close_sent.code, self.conn.close_sent.reason
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._read_out(GRACE_S)
+
+    def _read_out(self, grace_s: float) -> None:
+        """Read until the peer is done, or the grace is over."""
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        self.close_timer = asyncio.get_running_loop().call_later(grace_s, self.transport.abort)
+
+    def close_now(self, code: int, reason: str, grace_s: float = GRACE_S) -> None:
         """Send a close frame behind what is buffered and drop the connection if the peer does not take it in time."""
         if not self.open:
             return
@@ -144,7 +168,4 @@ class Socket(WebSocketsSansIOProtocol):
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
-        if self.read_paused:
-            self.read_paused = False
-            self.transport.resume_reading()
-        self.close_timer = asyncio.get_running_loop().call_later(grace_s, self.transport.abort)
+        self._read_out(grace_s)
