@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from connectors.kafka_security import kafka_client
+
 
 class GroupLag(msgspec.Struct, frozen=True, kw_only=True):
     """Records of a topic that a group has not committed yet, over all partitions."""
@@ -31,7 +33,7 @@ class KafkaLag:
         from confluent_kafka.admin import AdminClient
 
         self._bootstrap, self._groups, self._timeout_s = bootstrap, list(groups), timeout_s
-        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+        self._admin = AdminClient(kafka_client(bootstrap, log_level=0))
 
     def read(self) -> list[GroupLag]:
         """One entry a group and topic with committed offsets; raises ConnectionError naming the address."""

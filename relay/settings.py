@@ -8,9 +8,8 @@ from __future__ import annotations
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
 
-from connectors.secret_files import secrets_folder
-
 from connectors.flink_status import FlinkStatus
+from connectors.secret_files import secrets_folder
 
 
 class RelaySettings(BaseSettings):

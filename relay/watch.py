@@ -52,27 +52,29 @@ class Watch:
     async def _run(self) -> None:
         while True:
             jobs, groups, errors = await run_in_threadpool(self._look)
-            for part, text in errors.items():
+            for part, texts in errors.items():
                 if part not in self.errors:
-                    log.warning("%s", text)
-            words = {"flink": "Flink does not answer", "kafka": "Kafka gives no offsets"}
+                    log.warning("%s", "; ".join(texts))
+            mute = f"{len(errors.get('flink', []))} of {len(self._flink)} Flink addresses do not answer"
+            words = {"flink": mute if len(self._flink) > 1 else "Flink does not answer",
+                     "kafka": "Kafka gives no offsets"}  # fmt: skip
             self.jobs, self.groups, self.errors = jobs, groups, {part: words[part] for part in errors}
             self.read_ms = int(time.time() * 1_000)
             await asyncio.sleep(self._every_s)
 
-    def _look(self) -> tuple[list[JobStatus] | None, list[GroupLag] | None, dict[str, str]]:
-        errors: dict[str, str] = {}
+    def _look(self) -> tuple[list[JobStatus] | None, list[GroupLag] | None, dict[str, list[str]]]:
+        errors: dict[str, list[str]] = {}
         jobs: list[JobStatus] | None = [] if self._flink else None
         for one in self._flink:
             try:
                 jobs = [*(jobs or []), *one.read()]
             except ConnectionError as error:
-                errors["flink"] = str(error)
+                errors.setdefault("flink", []).append(str(error))
         groups: list[GroupLag] | None = None
         if self._kafka is not None:
             groups = []
             try:
                 groups = self._kafka.read()
             except ConnectionError as error:
-                errors["kafka"] = str(error)
+                errors["kafka"] = [str(error)]
         return jobs, groups, errors
