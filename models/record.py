@@ -10,8 +10,9 @@ at its end shows only against a head that was kept.
 ...                 reasoning="")
 >>> first = seal(signal, "")
 >>> second = seal(msgspec.structs.replace(signal, signal_id="b-0", created_ms=2), record_hash(first))
->>> verify([first, second]).problems, verify([second]).problems[0].what
-([], 'removed')
+>>> altered = msgspec.structs.replace(first, entry_price=1.1)
+>>> verify([first, second]).problems, verify([second]).problems[0].what, verify([altered, second]).problems[0].what
+([], 'removed', 'removed or altered')
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from models.messages import Signal, decode, encode
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What is wrong with the record at one signal: ``removed``, ``altered``, ``back-dated``, ``restarted`` or
-    ``truncated``, and a sentence that says how it shows.
+    """What is wrong with the record at one signal, and a sentence that says how it shows.
+
+    ``what``: ``removed``, ``altered`` (both forms are there), ``removed or altered`` (what stood before it),
+    ``back-dated``, ``restarted`` or ``truncated``.
     """
 
     symbol: str
@@ -100,5 +103,5 @@ def _broken_link(signal: Signal, expected: str) -> Problem:
     elif not expected:
         what, detail = "removed", f"the record begins with a signal that follows {signal.previous}, which is not here"
     else:
-        what, detail = "removed", f"it follows {signal.previous}, but the record before it is {expected}"
+        what, detail = "removed or altered", f"it follows {signal.previous}, but the record before it is {expected}"
     return Problem(signal.symbol, signal.signal_id, what, detail)

@@ -166,7 +166,15 @@ def test_verify_record_finds_what_was_done_to_it(run, tmp_path):
     assert run("verify-record", "--signals", whole, "--heads", heads).exit_code == 0
     removed = run("verify-record", "--signals", write(tmp_path / "hole.jsonl", made[:1] + made[2:]))
     assert removed.exit_code == 1
-    assert "removed: A s2-0" in removed.output
+    assert "removed or altered: A s2-0" in removed.output
+    better = msgspec.structs.replace(made[1], action="buy")
+    altered = run("verify-record", "--signals", write(tmp_path / "altered.jsonl", [made[0], better, *made[2:]]))
+    assert altered.exit_code == 1
+    assert "removed or altered: A s2-0" in altered.output
+    late = msgspec.structs.replace(made[0], signal_id="s9-0", previous=record_hash(made[-1]))  # well linked, but old
+    dated = run("verify-record", "--signals", write(tmp_path / "dated.jsonl", [*made, late]))
+    assert dated.exit_code == 1
+    assert "back-dated: A s9-0" in dated.output
     cut = run("verify-record", "--signals", write(tmp_path / "cut.jsonl", made[:-1]), "--heads", heads)
     assert cut.exit_code == 1
     assert "truncated: A" in cut.output
