@@ -135,7 +135,8 @@ def performance(
     ] = "",
     html: Annotated[Path | None, typer.Option(dir_okay=False, help="write a page with plots too")] = None,
 ) -> None:
-    """Print the history of finished signals: counts, hit rates, P&L, drawdown, holding time, reliability.
+    """Print the history of finished signals: how many reached their target or ended with a profit, P&L in percent of
+    the entry (mean, total, deepest drawdown of the running total), mean hours held, and reliability.
 
     Example: signals performance --outcomes outcomes.jsonl --by symbol --html performance.html
     """
@@ -157,6 +158,8 @@ def _print_history(history: History, by: str) -> None:
     from rich.table import Table
 
     console = Console()
+    if not console.is_terminal:
+        console.width = 100
     console.print(f"finished {history.finished}, active {history.active}, void {history.void}", highlight=False)
     if history.total is None:
         console.print("no finished signal yet")
@@ -165,15 +168,15 @@ def _print_history(history: History, by: str) -> None:
         if by and name not in (by, "all"):
             continue
         table = Table(title=f"by {name}" if name != "all" else None, title_justify="left", min_width=78)
-        table.add_column(name)
-        for title in ("count", "hits", "wins", "mean P&L", "total P&L", "drawdown", "hours"):
-            table.add_column(title, justify="right")
+        table.add_column(name, no_wrap=True)
+        for title in ("count", "target", "profit", "mean %", "total %", "drawdown", "hours"):
+            table.add_column(title, justify="right", no_wrap=True)
         for row in rows:
             table.add_row(*_cells(row))
         console.print(table)
     if not by or by == "confidence":
         table = Table(title="reliability: promised and come true", title_justify="left", min_width=78)
-        for title in ("confidence", "count", "promised", "wins", "95 % interval"):
+        for title in ("confidence", "count", "promised", "profit", "95 % interval"):
             table.add_column(title, justify="left" if title == "confidence" else "right")
         for one in history.reliability:
             table.add_row(
@@ -192,8 +195,8 @@ def _cells(row: Row) -> list[str]:
         str(row.count),
         f"{row.hit_rate:.1%}",
         f"{row.win_rate:.1%}",
-        f"{row.mean_pnl_percent:+.3f} %",
-        f"{row.total_pnl_percent:+.2f} %",
+        f"{row.mean_pnl_percent:+.3f}",
+        f"{row.total_pnl_percent:+.2f}",
         f"{row.max_drawdown_percent:.2f}",
         f"{row.holding_hours:.1f}",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from html import escape
 
@@ -20,7 +21,8 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { text-align: right; padding: .2rem .6rem; border-bottom: 1px solid var(--line) }
 th:first-child, td:first-child { text-align: left }
 svg { width: 100%; height: auto; max-width: 42rem } text { fill: var(--grey); font-size: 12px }
-.axis { stroke: var(--line) } .curve { fill: none; stroke: var(--blue); stroke-width: 1.5 }
+.axis { stroke: var(--line) } .range { stroke: var(--grey) }
+.curve { fill: none; stroke: var(--blue); stroke-width: 1.5 }
 .dot { fill: var(--blue) } .bar { fill: var(--blue); opacity: .75 } .ideal { stroke: var(--grey); stroke-dasharray: 4 }
 """
 
@@ -29,13 +31,18 @@ def page(history: History) -> str:
     """The whole page."""
     body = [
         f"<p>{history.finished} finished, {history.active} active, {history.void} void. P&amp;L in percent of the "
-        "entry price, signed by side, after costs, equal stakes added up. Past results say nothing certain about "
-        "future ones; this is no financial advice.</p>"
+        "entry price, signed by side, after costs, equal stakes added up; drawdown in percentage points below the "
+        "highest point of that sum. Past results say nothing certain about future ones; this is no financial "
+        "advice.</p>"
     ]
     if history.total is not None:
         body += [
+            _section("In all", _table("", [history.total])),
             _section("P&L over time", _curve(history)),
-            _section("Reliability", _reliability(history) + _reliability_table(history)),
+            _section(
+                "Reliability: share that ended in profit against promised confidence",
+                _reliability(history) + _reliability_table(history),
+            ),
             _section("Hit rate by horizon and action", _bars(history.tables["horizon"] + history.tables["action"])),
             *(_section(f"By {name}", _table(name, rows)) for name, rows in history.tables.items()),
         ]
@@ -53,7 +60,7 @@ def _section(title: str, content: str) -> str:
 
 
 def _table(name: str, rows: list[Row]) -> str:
-    heads = (name, "count", "hits", "wins", "mean P&L", "total P&L", "drawdown", "hours held")
+    heads = (name, "count", "at target", "in profit", "mean P&L", "total P&L", "drawdown", "hours held")
     lines = [
         f"<tr><td>{escape(row.key)}</td><td>{row.count}</td><td>{row.hit_rate:.1%}</td><td>{row.win_rate:.1%}</td>"
         f"<td>{row.mean_pnl_percent:+.3f} %</td><td>{row.total_pnl_percent:+.2f} %</td>"
@@ -70,7 +77,9 @@ def _reliability_table(history: History) -> str:
         f"<td>{one.low:.1%} to {one.high:.1%}</td></tr>"
         for one in history.reliability
     ]
-    head = "".join(f"<th scope='col'>{text}</th>" for text in ("confidence", "count", "promised", "wins", "95 %"))
+    head = "".join(
+        f"<th scope='col'>{text}</th>" for text in ("confidence", "count", "promised", "in profit", "95 % interval")
+    )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 
@@ -84,6 +93,23 @@ def _frame(label: str, content: str, x_texts: list[tuple[float, str]], y_texts: 
         f"<line class='axis' x1='{_LEFT}' y1='{base}' x2='{_WIDTH - 8}' y2='{base}'/>"
         f"<line class='axis' x1='{_LEFT}' y1='8' x2='{_LEFT}' y2='{base}'/>{content}{''.join(texts)}</svg>"
     )
+
+
+def round_steps(low: float, high: float) -> list[float]:
+    """Three to seven round numbers from ``low`` to ``high``.
+
+    >>> round_steps(-604.0, 3.0), round_steps(0.0, 0.9)
+    ([-600.0, -400.0, -200.0, 0.0], [0.0, 0.2, 0.4, 0.6, 0.8])
+    """
+    span = (high - low) or 1.0
+    power = 10.0 ** math.floor(math.log10(span))
+    step = next(size * power for size in (0.2, 0.5, 1.0, 2.0) if span / (size * power) < 6)
+    return [round(n * step, 10) for n in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def _moments(first_ms: int, last_ms: int) -> list[float]:
+    """Four moments that leave room for their dates."""
+    return [first_ms + (last_ms - first_ms) * part for part in (0.05, 0.35, 0.65, 0.95)]
 
 
 def _curve(history: History) -> str:
@@ -105,9 +131,8 @@ def _curve(history: History) -> str:
         f"<line class='ideal' x1='{_LEFT}' y1='{zero:.1f}' x2='{right}' y2='{zero:.1f}'/>"
         f"<polyline class='curve' points='{path}'/>"
     )
-    days = [(at(t, 0)[0], datetime.fromtimestamp(t / 1000, UTC).strftime("%Y-%m-%d")) for t in (first, last)]
-    days = [(max(days[0][0], _LEFT + 24), days[0][1]), (min(days[1][0], right - 30), days[1][1])]
-    levels = [(at(first, v)[1], f"{v:+.0f} %") for v in dict.fromkeys((low, 0.0, high))]
+    days = [(at(t, 0)[0], datetime.fromtimestamp(t / 1000, UTC).strftime("%Y-%m-%d")) for t in _moments(first, last)]
+    levels = [(at(first, v)[1], f"{v:+.4g} %") for v in round_steps(low, high)]
     return _frame(f"Cumulative P&L, {history.curve[-1][1]:+.1f} percent at the end", drawing, days, levels)
 
 
@@ -123,7 +148,7 @@ def _reliability(history: History) -> str:
         x, y = at(one.confidence, one.win_rate)
         _, top = at(0, one.high)
         _, bottom = at(0, one.low)
-        parts.append(f"<line class='axis' x1='{x:.1f}' y1='{top:.1f}' x2='{x:.1f}' y2='{bottom:.1f}'/>")
+        parts.append(f"<line class='range' x1='{x:.1f}' y1='{top:.1f}' x2='{x:.1f}' y2='{bottom:.1f}'/>")
         parts.append(f"<circle class='dot' cx='{x:.1f}' cy='{y:.1f}' r='4'><title>{one.count} signals</title></circle>")
     ticks = (0.0, 0.25, 0.5, 0.75, 1.0)
     return _frame(

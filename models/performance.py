@@ -20,14 +20,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from typing import get_args
 
 import msgspec
 
-from models.messages import Outcome
+from models.messages import Horizon, Outcome
 
 #: Exit reasons of signals that were replaced or withdrawn: no position, not part of any figure.
 VOID_REASONS = ("revised", "cancelled")
 _HOUR_MS = 3_600_000
+_HORIZONS = get_args(Horizon)
 #: Width of a confidence bucket.
 BUCKET = 0.1
 
@@ -120,7 +122,7 @@ def summarise(outcomes: Iterable[Outcome]) -> History:
         for one in ended:
             for key in keys_of(one):
                 groups.setdefault(key, []).append(one)
-        tables[name] = [_row(key, groups[key]) for key in sorted(groups)]
+        tables[name] = [_row(key, groups[key]) for key in sorted(groups, key=_place)]
     curve, total = [], 0.0
     for one in ended:
         total += one.pnl_percent
@@ -160,6 +162,11 @@ def wilson(wins: int, count: int, z: float = 1.96) -> tuple[float, float]:
     spread = z * math.sqrt(rate * (1 - rate) / count + z * z / (4 * count * count))
     middle, scale = rate + z * z / (2 * count), 1 + z * z / count
     return (middle - spread) / scale, (middle + spread) / scale
+
+
+def _place(key: str) -> tuple[int, str]:
+    """Horizons by their length, all else by name."""
+    return (_HORIZONS.index(key) if key in _HORIZONS else -1), key
 
 
 def _row(key: str, group: list[Outcome]) -> Row:

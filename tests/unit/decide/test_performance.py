@@ -105,7 +105,7 @@ def test_nothing_yet():
 
 def test_the_page_shows_every_table_and_escapes_names():
     text = page(summarise(outcomes()))
-    assert text.count("<table>") == 8
+    assert text.count("<table>") == 9
     assert text.count("<svg") == 3
     assert "B&lt;&amp;&gt;" in text
     assert "B<&>" not in text
