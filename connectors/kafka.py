@@ -130,13 +130,15 @@ def outbox_sink(
     *,
     exactly_once: bool = False,
     transaction_prefix: str = "signals",
-    transaction_timeout_ms: int = 600_000,
+    transaction_timeout_ms: int = 900_000,
     client: dict[str, str] | None = None,
 ) -> str:
     """DDL of table ``outbox``: one sink for all output topics, chosen by each record's ``topic``.
 
-    Exactly-once makes consumers that read committed records wait for the next checkpoint. The transaction timeout must
-    outlast the longest pause between checkpoints and stay below the broker's ``transaction.max.timeout.ms`` (15 min).
+    Exactly-once makes consumers that read committed records wait for the next checkpoint. A transaction spans the time
+    between two checkpoints and, when the job fails in between, its recovery: the broker aborts one that is older than
+    the timeout, and what a checkpoint had promised is lost. So the timeout is the longest that a broker's default
+    ``transaction.max.timeout.ms`` (15 min) allows; Flink's own default of 1 h is refused by such a broker.
     """
     options = {
         "connector": "kafka",

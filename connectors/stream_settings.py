@@ -8,6 +8,9 @@ from typing import Literal, Self, TypeVar
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
+#: Between checkpoints of a job that writes in transactions, unless set otherwise.
+EXACTLY_ONCE_CHECKPOINT_MS = 2_000
+
 
 class StreamSettings(BaseSettings):
     """Where a job reads and writes, how it cuts frames, and where it runs."""
@@ -28,7 +31,7 @@ class StreamSettings(BaseSettings):
     )
     from_ms: int | None = Field(None, description="begin at this Kafka timestamp (epoch ms) instead")
     to_ms: int | None = Field(None, description="replay: stop before this Kafka timestamp (epoch ms)")
-    group_id: str = Field("signals", description="Kafka consumer group; also the transactional-id prefix")
+    group_id: str = Field("signals", description="Kafka consumer group; also the transactional-id prefix: one a job")
     groups: int = Field(8, ge=1, le=4096, description="symbol groups; fixed for the life of the state")
     frame_ms: int = Field(20, ge=1, le=10_000, description="live: length of a frame in ms")
     frame_offsets: int = Field(4000, ge=1, description="replay: length of a frame in offsets a partition")
@@ -38,7 +41,10 @@ class StreamSettings(BaseSettings):
     )
     exactly_once: bool = Field(False, description="Kafka transactions: output appears at each checkpoint, once")
     checkpoint_ms: int | None = Field(
-        None, ge=100, le=300_000, description="ms between checkpoints; default: the Flink configuration's (10 s)"
+        None,
+        ge=100,
+        le=300_000,
+        description="ms between checkpoints; default: 2 s with exactly-once, else the Flink configuration's (10 s)",
     )
     checkpoints: Path | None = Field(None, description="local runs: folder (or URI) for checkpoints")
     restore: str = Field("", description="local runs: savepoint or checkpoint to start from")
@@ -70,6 +76,16 @@ class StreamSettings(BaseSettings):
         if self.parallelism > self.groups:
             raise ValueError(f"parallelism {self.parallelism} exceeds groups {self.groups}: the rest would idle")
         return self
+
+    @property
+    def checkpoint_interval_ms(self) -> int | None:
+        """Milliseconds between checkpoints; None leaves it to the Flink configuration.
+
+        With exactly-once it is also how long a reader of committed records waits, at most.
+        """
+        if self.checkpoint_ms is None and self.exactly_once:
+            return EXACTLY_ONCE_CHECKPOINT_MS
+        return self.checkpoint_ms
 
     @property
     def frame_length(self) -> int:

@@ -63,9 +63,9 @@ def stream_environment(settings: StreamSettings, name: str = "signals") -> Envir
             )
         if settings.restore:
             configuration.set_string("execution.state-recovery.path", settings.restore)
-    if settings.checkpoint_ms is not None:
-        configuration.set_string("execution.checkpointing.interval", f"{settings.checkpoint_ms}ms")
-        configuration.set_string("execution.checkpointing.min-pause", f"{min(1000, settings.checkpoint_ms // 2)}ms")
+    if (every_ms := settings.checkpoint_interval_ms) is not None:
+        configuration.set_string("execution.checkpointing.interval", f"{every_ms}ms")
+        configuration.set_string("execution.checkpointing.min-pause", f"{min(1000, every_ms // 2)}ms")
     configuration.set_string("python.execution-mode", settings.execution_mode)
     configuration.set_string("pipeline.name", name)
     env = StreamExecutionEnvironment.get_execution_environment(configuration)
