@@ -1,27 +1,31 @@
 """Kill the TaskManager in mid-replay and compare: are signals and outcomes the same, none lost, none twice?
 
-    python -m bench.kill_taskmanager --runs 20
+    python -m bench.kill_taskmanager --kills 20
+    python -m bench.kill_taskmanager --kills 4 --job signals --exactly-once
 
-Real daily bars (copied under more names) are replayed by the submitted jobs on standalone clusters. Each run kills
-the TaskManager (``kill -9``) once the job has a checkpoint, at a moment drawn from its printed seed, starts another and
-waits for the end. What the topics then hold, repeats dropped by id, is compared with a replay that nobody disturbed;
-``emitted_ms`` is the one field left out. Odd runs disturb the signals job, even ones the outcomes job. The last line
-is JSON; the exit code is 1 when anything differed.
+Real daily bars (copied under more names) are replayed by the submitted jobs on a standalone cluster. Time and again,
+once a checkpoint has been taken since the last fault, and after a while drawn from the replay's printed seed, the
+TaskManager is killed (``kill -9``) and another one started; a replay takes ``--kills-per-replay`` of these in turn.
+What the topics then hold is compared with a replay that nobody disturbed: signals by id, outcomes (every update, not
+only the verdicts) by id, revision and time; ``emitted_ms`` is the one field left out. Repeats are dropped by these ids,
+unless ``--exactly-once``: then one is a fault. The last line is JSON; the exit code is 1 when anything differed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.request import urlopen
 
 import bokeh_sampledata
@@ -35,10 +39,31 @@ from connectors.topics import read_topic
 from models.messages import Bar, Outcome, Signal, decode, encode
 
 STOCKS = Path(bokeh_sampledata.__file__).parent / "_data" / "stocks.csv.gz"
+BARS_TOPIC = "kill-bars"
+
+#: A fault is noticed and mended in seconds, so that many fit into a replay.
+QUICK = {
+    "execution.checkpointing.interval": "500ms",
+    "execution.checkpointing.min-pause": "200ms",
+    "heartbeat.interval": "500",
+    "heartbeat.timeout": "10000",
+    "restart-strategy.exponential-delay.max-backoff": "1s",
+    "resourcemanager.standalone.start-up-time": "3600000",
+}
+
+
+class Difference(NamedTuple):
+    """What a topic holds beside what it should: counts of records; ``repeats`` were dropped by id."""
+
+    records: int
+    repeats: int
+    lost: int
+    extra: int
+    changed: int
 
 
 def real_bars(copies: int) -> list[Bar]:
-    """Five stocks' daily bars under ``copies`` names each."""
+    """Five stocks' daily bars under ``copies`` names each, in order of time."""
     table, _, _ = read_bars(STOCKS, timeframe="1d")
     names = ["symbol", "timeframe", "start_ms", "end_ms", "open", "high", "low", "close", "volume"]
     rows = table.sort_values("start_ms", kind="stable")[names].itertuples(index=False)
@@ -65,10 +90,39 @@ def publish(bootstrap: str, topic: str, bars: list[Bar]) -> None:
     producer.flush(60)
 
 
+def build_wheel(folder: Path) -> Path:
+    """The project's wheel."""
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    shutil.rmtree(ROOT / "build", ignore_errors=True)  # what an earlier build left goes into the wheel too
+    subprocess.run(command, check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
 def rest(cluster: FlinkCluster, path: str) -> Any:
     """An answer of the cluster's REST interface."""
     with urlopen(f"http://{cluster.address}{path}", timeout=10) as answer:
         return json.load(answer)
+
+
+def fresh_task_manager(cluster: FlinkCluster) -> None:
+    """Another TaskManager for another job.
+
+    In thread mode one serves one job in its life: the library that embeds Python cannot be loaded again by another
+    job's class loader on Java 17.
+    """
+    cluster.kill_task_managers()
+    await_task_managers(cluster, 0)
+    cluster.start_task_manager()
+    await_task_managers(cluster, 1)
+
+
+def await_task_managers(cluster: FlinkCluster, count: int) -> None:
+    """Until so many are registered."""
+    deadline = time.monotonic() + 60
+    while cluster.registered_task_managers() != count:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{cluster.registered_task_managers()} TaskManagers after 60 s, not {count}")
+        time.sleep(0.1)
 
 
 def submit(cluster: FlinkCluster, wheel: Path, job: str, *arguments: str) -> str:
@@ -80,134 +134,204 @@ def submit(cluster: FlinkCluster, wheel: Path, job: str, *arguments: str) -> str
     raise RuntimeError(f"flink run failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
 
-def kill_in_midst(cluster: FlinkCluster, job: str, rng: random.Random) -> bool:
-    """After the first checkpoint and a random while, kill the TaskManager; false if the job was faster."""
-    while rest(cluster, f"/jobs/{job}/checkpoints")["counts"]["completed"] < 1:
-        if rest(cluster, f"/jobs/{job}")["state"] in ("FINISHED", "FAILED"):
-            return False
-        time.sleep(0.05)
-    time.sleep(rng.uniform(0.0, 2.0))
-    if rest(cluster, f"/jobs/{job}")["state"] != "RUNNING":
-        return False
-    for pid in cluster.pids("taskexecutor"):
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+class Progress(NamedTuple):
+    """How far a job is: its newest checkpoint since its last recovery (0: none yet), how often it has recovered, and
+    records in its output topic.
+    """
+
+    checkpoint: int
+    recoveries: int
+    records: int
+
+
+def progress(cluster: FlinkCluster, job: str, bootstrap: str, topic: str) -> Progress:
+    """How far a job is."""
+    told = rest(cluster, f"/jobs/{job}/checkpoints")
+    completed, restored = told["latest"]["completed"], told["latest"]["restored"]
+    if completed and restored and completed["trigger_timestamp"] <= restored["restore_timestamp"]:
+        completed = None
+    return Progress(int(completed["id"]) if completed else 0, int(told["counts"]["restored"]), count(bootstrap, topic))
+
+
+def kill_in_midst(
+    cluster: FlinkCluster,
+    job: str,
+    bootstrap: str,
+    topic: str,
+    rng: random.Random,
+    before: Progress | None = None,
+    spread_s: float = 2.0,
+) -> Progress | None:
+    """Kill the TaskManager in the midst of work and start another: how far the job was, or None when it was faster.
+
+    That is a random while after its first checkpoint and record, or after it has recovered from the fault ``before``,
+    written more and completed a checkpoint again.
+    """
+    before = before or Progress(0, -1, 0)
+    deadline = time.monotonic() + 120
+    while True:
+        now = progress(cluster, job, bootstrap, topic)
+        if now.checkpoint and now.recoveries > before.recoveries and now.records > before.records:
+            break
+        if state_of(cluster, job) in ("FINISHED", "FAILED"):
+            return None
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"no progress after {before} within 120 s: see the logs in {cluster.folder}")
+        time.sleep(0.1)
+    time.sleep(rng.uniform(0.0, spread_s))
+    if state_of(cluster, job) != "RUNNING":
+        return None
+    now = progress(cluster, job, bootstrap, topic)
+    cluster.kill_task_managers()
     cluster.start_task_manager()
-    return True
+    return now
+
+
+def state_of(cluster: FlinkCluster, job: str) -> str:
+    """RUNNING, RESTARTING, FINISHED, …"""
+    return str(rest(cluster, f"/jobs/{job}")["state"])
 
 
 def wait(cluster: FlinkCluster, job: str, timeout_s: float) -> None:
     """Until the job has finished."""
     deadline = time.monotonic() + timeout_s
-    while (state := rest(cluster, f"/jobs/{job}")["state"]) != "FINISHED":
+    while (state := state_of(cluster, job)) != "FINISHED":
         if state == "FAILED" or time.monotonic() > deadline:
             raise RuntimeError(f"job {job} is {state}, not finished")
         time.sleep(0.2)
 
 
-def signals_in(bootstrap: str, topic: str) -> tuple[dict[str, bytes], int]:
-    """Signals by id without their wall clock, and how many records there were; RuntimeError if an id has two forms."""
+def count(bootstrap: str, topic: str) -> int:
+    """Records on the topic, by its offsets (transactions' marks and repeats included)."""
+    from confluent_kafka import Consumer, TopicPartition
+
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "count", "log_level": 0})
+    try:
+        places = [
+            TopicPartition(topic, number) for number in consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        ]
+        return sum(consumer.get_watermark_offsets(place, timeout=10)[1] for place in places)
+    finally:
+        consumer.close()
+
+
+def identified(bootstrap: str, topic: str) -> Iterator[tuple[str, bytes]]:
+    """Each committed record's identity, and its bytes without the wall clock."""
+    for *_, value in read_topic(bootstrap, topic):
+        if topic.endswith("signal-outcomes"):
+            one = decode(value, Outcome)
+            yield f"{one.signal_id} {one.revision} {one.updated_ms}", value
+        else:
+            made = msgspec.structs.replace(decode(value, Signal), emitted_ms=0)
+            yield made.signal_id, encode(made)
+
+
+def compare(bootstrap: str, topic: str, wanted: dict[str, bytes]) -> Difference:
+    """What ``topic`` holds beside ``wanted``; a repeat in another form counts as changed."""
     held: dict[str, bytes] = {}
-    count = 0
-    for *_, value in read_topic(bootstrap, topic):
-        count += 1
-        one = msgspec.structs.replace(decode(value, Signal), emitted_ms=0)
-        if held.setdefault(one.signal_id, encode(one)) != encode(one):
-            raise RuntimeError(f"{one.signal_id} was written in two forms")
-    return held, count
+    records = repeats = changed = 0
+    for name, value in identified(bootstrap, topic):
+        records += 1
+        if name in held:
+            repeats += 1
+            changed += held[name] != value
+        held.setdefault(name, value)
+    changed += sum(held[name] != wanted[name] for name in held.keys() & wanted.keys())
+    return Difference(records, repeats, len(wanted.keys() - held.keys()), len(held.keys() - wanted.keys()), changed)
 
 
-def verdicts_in(bootstrap: str, topic: str) -> tuple[dict[str, bytes], int]:
-    """The last word on each signal without its count of corrections, and how many records there were."""
-    held: dict[str, Outcome] = {}
-    count = 0
-    for *_, value in read_topic(bootstrap, topic):
-        count += 1
-        one = decode(value, Outcome)
-        known = held.get(one.signal_id)
-        if known is None or (one.revision, one.updated_ms) >= (known.revision, known.updated_ms):
-            held[one.signal_id] = one
-    return {name: encode(msgspec.structs.replace(one, revision=0)) for name, one in held.items()}, count
+class Rig(NamedTuple):
+    """A broker with bars, a cluster and the wheel: what every replay shares.
+
+    ``frame_offsets``: small frames make a replay last; ``spread_s``: a kill comes up to so long after a checkpoint.
+    """
+
+    broker: Broker
+    cluster: FlinkCluster
+    wheel: Path
+    frame_offsets: int = 50
+    spread_s: float = 3.0
+    timeout_s: float = 300.0
+
+    def replay(self, job: str, prefix: str, kills: int, rng: random.Random, *arguments: str) -> int:
+        """One replay into topics of its own; how often it was disturbed (it may be over before the last kill)."""
+        out = f"{prefix}{'trading-signals' if job == 'signals' else 'signal-outcomes'}"
+        own = ["--signals-topic", "calm-trading-signals"] if job == "outcomes" else []
+        fresh_task_manager(self.cluster)
+        job_id = submit(
+            self.cluster, self.wheel, job, "--kafka", self.broker.bootstrap, "--bars-topic", BARS_TOPIC, "--replay",
+            "--out-prefix", prefix, "--group-id", prefix, "--frame-offsets", str(self.frame_offsets), *own, *arguments,
+        )  # fmt: skip
+        began, done, at = time.monotonic(), 0, None
+        while done < kills:
+            at = kill_in_midst(self.cluster, job_id, self.broker.bootstrap, out, rng, at, self.spread_s)
+            if at is None:
+                break
+            done += 1
+            print(
+                f"  kill {done} after {time.monotonic() - began:.1f} s, at checkpoint {at.checkpoint}, "
+                f"{at.records:,} records out",
+                flush=True,
+            )
+        wait(self.cluster, job_id, self.timeout_s)
+        print(f"  {job} finished after {time.monotonic() - began:.1f} s", flush=True)
+        return done
 
 
 def main() -> int:
     """Run and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=2, help="kills; 20 for the full proof")
-    parser.add_argument("--seed", type=int, default=int(time.time()), help="of the first run; the next add one")
-    parser.add_argument("--copies", type=int, default=8, help="names each stock's bars are replayed under")
-    parser.add_argument("--timeout", type=float, default=300.0, help="seconds a job may take")
+    parser.add_argument("--kills", type=int, default=20, help="kills of each job")
+    parser.add_argument("--kills-per-replay", type=int, default=10)
+    parser.add_argument("--job", choices=["signals", "outcomes", "both"], default="both")
+    parser.add_argument("--exactly-once", action="store_true", help="write in transactions; a repeat is then a fault")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="of the first replay; the next add one")
+    parser.add_argument("--copies", type=int, default=4, help="names each stock's bars are replayed under")
+    parser.add_argument("--frame-offsets", type=int, default=50, help="small frames make a replay last")
+    parser.add_argument("--spread", type=float, default=3.0, help="a kill comes up to so many s after a checkpoint")
+    parser.add_argument("--timeout", type=float, default=300.0, help="seconds a job may take after its last kill")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the servers are ended
     print(description())
-    differing = kills = repeats = 0
-    with tempfile.TemporaryDirectory() as folder, Broker() as broker:
-        subprocess.run(
-            [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, str(ROOT)],
-            check=True,
-            capture_output=True,
-        )
-        wheel = next(Path(folder).glob("*.whl"))
+    jobs = ["signals", "outcomes"] if options.job == "both" else [options.job]
+    kills, repeats, differing, seed = dict.fromkeys(jobs, 0), 0, 0, options.seed
+    records: dict[str, int] = {}
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        broker = stack.enter_context(Broker(folder / "kafka"))
         bars = real_bars(options.copies)
-        broker.create_topic("market-data-bars", partitions=2)
-        publish(broker.bootstrap, "market-data-bars", bars)
-        settings = {"execution.checkpointing.interval": "500ms", "execution.checkpointing.min-pause": "200ms"}
-        common = ["--kafka", broker.bootstrap, "--replay", "--frame-offsets", "250"]
-
-        def run(job: str, prefix: str, rng: random.Random | None) -> bool:
-            """One replay into topics of its own, on a cluster of its own; whether it was disturbed.
-
-            In thread mode a TaskManager serves one job in its life: the library that embeds Python cannot be loaded
-            again by another job's class loader on Java 17.
-            """
-            own = ["--signals-topic", "calm-trading-signals"] if job == "outcomes" else ["--no-feature-rows"]
-            with FlinkCluster(settings=settings) as cluster:
-                job_id = submit(cluster, wheel, job, *common, "--out-prefix", prefix, "--group-id", prefix, *own)
-                killed = rng is not None and kill_in_midst(cluster, job_id, rng)
-                wait(cluster, job_id, options.timeout)
-            return killed
-
-        run("signals", "calm-", None)
-        run("outcomes", "calm-", None)
-        calm_signals, _ = signals_in(broker.bootstrap, "calm-trading-signals")
-        calm_verdicts, _ = verdicts_in(broker.bootstrap, "calm-signal-outcomes")
-        print(f"{len(bars)} bars, undisturbed: {len(calm_signals)} signals, {len(calm_verdicts)} verdicts")
-        for number in range(1, options.runs + 1):
-            seed = options.seed + number - 1
-            job = "signals" if number % 2 else "outcomes"
-            prefix = f"run{number}-"
-            killed = run(job, prefix, random.Random(seed))
-            if job == "signals":
-                got, count = signals_in(broker.bootstrap, f"{prefix}trading-signals")
-                calm = calm_signals
-            else:
-                got, count = verdicts_in(broker.bootstrap, f"{prefix}signal-outcomes")
-                calm = calm_verdicts
-            lost, extra = calm.keys() - got.keys(), got.keys() - calm.keys()
-            changed = sum(got[name] != calm[name] for name in got.keys() & calm.keys())
-            wrong = len(lost) + len(extra) + changed
-            differing += wrong
-            kills += killed
-            repeats += max(0, count - len(got)) if job == "signals" else 0
-            print(
-                f"run {number} seed {seed}: {job} {'killed' if killed else 'was faster than the kill'}; "
-                f"{count} records, {len(got)} after dropping repeats; lost {len(lost)}, extra {len(extra)}, "
-                f"changed {changed}",
-                flush=True,
-            )
-    print(
-        json.dumps(
-            {
-                "runs": options.runs,
-                "kills": kills,
-                "signals": len(calm_signals),
-                "verdicts": len(calm_verdicts),
-                "repeats_dropped": repeats,
-                "differing": differing,
-            }
-        )
-    )
+        broker.create_topic(BARS_TOPIC, partitions=2)
+        publish(broker.bootstrap, BARS_TOPIC, bars)
+        wheel = build_wheel(folder)
+        cluster = stack.enter_context(FlinkCluster(settings=QUICK))
+        rig = Rig(broker, cluster, wheel, options.frame_offsets, options.spread, options.timeout)
+        more = {"signals": ["--no-feature-rows"], "outcomes": []}
+        for job in ["signals", *(["outcomes"] if "outcomes" in jobs else [])]:
+            print(f"{job}, undisturbed:", flush=True)
+            rig.replay(job, "calm-", 0, random.Random(), *more[job])
+        for job in jobs:
+            topic = "trading-signals" if job == "signals" else "signal-outcomes"
+            calm = dict(identified(broker.bootstrap, f"calm-{topic}"))
+            records[job] = len(calm)
+            while kills[job] < options.kills:
+                print(f"{job}, seed {seed}:", flush=True)
+                wanted = min(options.kills_per_replay, options.kills - kills[job])
+                prefix = f"{job}-{seed}-"
+                own = [*more[job], *(["--exactly-once", "--checkpoint-ms", "500"] if options.exactly_once else [])]
+                done = rig.replay(job, prefix, wanted, random.Random(seed), *own)
+                if not done:
+                    raise RuntimeError("the replay was over before the first kill: raise --copies")
+                kills[job] += done
+                seed += 1
+                found = compare(broker.bootstrap, f"{prefix}{topic}", calm)
+                repeats += found.repeats
+                differing += found.lost + found.extra + found.changed + found.repeats * options.exactly_once
+                print(f"  beside {len(calm):,} undisturbed: {found}", flush=True)
+                result = {
+                    "bars": len(bars), "kills": kills, "records": records, "exactly_once": options.exactly_once,
+                    "repeats": repeats, "differing": differing,
+                }  # fmt: skip
+                print(json.dumps(result), flush=True)  # after each replay: a run that is cut short has its figures
     return 1 if differing else 0
 
 

@@ -444,6 +444,14 @@ class FlinkCluster(_Process):
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60,
         )  # fmt: skip
 
+    def kill_task_managers(self) -> None:
+        """``kill -9`` every TaskManager, as a fault would; its Python workers are left to end by themselves."""
+        for pid in self.pids("taskexecutor"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for path in self.folder.glob("flink-*-taskexecutor.pid"):
+            path.unlink()  # a number of the dead may soon be another process's
+
     def flink(self, *arguments: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         """Run the ``flink`` command against this cluster and return what it printed."""
         return subprocess.run(
