@@ -10,10 +10,11 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    app.command("replay")(replay)
+    app.command("replay", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(replay)
 
 
 def replay(
+    context: typer.Context,
     begin: Annotated[
         str, typer.Option("--from", help="First bar end: a date, a date and time (UTC), or epoch ms.")
     ] = "",
@@ -28,7 +29,8 @@ def replay(
 
     Bars before the range are read too, because they are the state that the range began with: the signals are the same,
     byte for byte but for `emitted_ms`. They go to topics of their own (`replay-trading-signals`, `replay-features`,
-    `replay-dead-letter`), not to Redis.
+    `replay-dead-letter`), not to Redis. Any other option of `signals run` is passed on: give --policy, --groups and
+    the topics of halts and the kill switch as the running job has them.
 
     Example: signals replay --kafka 127.0.0.1:9092 --from 2010-03-01 --to 2010-06-01
     """
@@ -40,7 +42,7 @@ def replay(
         arguments += ["--emit-from-ms", str(time_ms(begin, "--from"))]
     if end:
         arguments += ["--to-ms", str(time_ms(end, "--to"))]
-    main(arguments)
+    main([*arguments, *context.args])
 
 
 def time_ms(text: str, option: str) -> int:
