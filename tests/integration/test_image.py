@@ -1,0 +1,102 @@
+"""What the Flink image runs: application mode from the image's own scripts, its metrics and logs, a restart."""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from connectors.local import ROOT, Broker
+from connectors.topics import read_topic
+from models.messages import FeatureRow, decode
+
+sys.path.insert(0, str(Path(__file__).parent))
+from image import FlinkImage
+from job import minute_bars, publish_bars
+
+pytestmark = pytest.mark.integration
+
+BARS, OUT = "image-bars", "image-"
+
+
+def features(bootstrap: str) -> list[FeatureRow]:
+    try:
+        return [decode(value, FeatureRow) for *_, value in read_topic(bootstrap, f"{OUT}features")]
+    except ConnectionError:  # the job has not made its topics yet
+        return []
+
+
+def wait(what: str, done: Callable[[], Any], logs: Callable[[], str], timeout_s: float = 180) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while not (found := done()):
+        assert time.monotonic() < deadline, f"{what} not in {timeout_s:.0f} s\n{logs()[-6000:]}"
+        time.sleep(1)
+    return found
+
+
+def test_the_image_runs_a_job_goes_on_after_a_kill_and_shows_its_metrics(
+    kafka: Broker, redis_server, tmp_path: Path
+) -> None:
+    image = FlinkImage(tmp_path)
+    bars = minute_bars(symbols=10, bars=60)
+    early, late = bars[:400], bars[400:]
+    kafka.create_topic(BARS, partitions=2)
+    publish_bars(kafka.bootstrap, BARS, early)
+    arguments = [
+        "signals", "--kafka", kafka.bootstrap, "--redis", redis_server.url, "--bars-topic", BARS,
+        "--out-prefix", OUT,
+    ]  # fmt: skip
+    with image.task_manager() as task_manager:
+
+        def logs() -> str:
+            return manager.output() + task_manager.output()
+
+        with image.job_manager(*arguments) as manager:
+            wait("the first bars", lambda: len(features(kafka.bootstrap)) >= len(early), logs)
+            checkpoints = tmp_path / "state" / "signals" / "checkpoints"
+            past = time.time()
+            wait(
+                "a checkpoint",
+                lambda: [file for file in checkpoints.glob("*/chk-*/_metadata") if file.stat().st_mtime > past],
+                logs,
+            )
+            exported = metric_names(f"http://127.0.0.1:{image.metrics_port}/metrics")
+            manager.kill()
+        publish_bars(kafka.bootstrap, BARS, late)
+        # the same TaskManager, whose JVM has embedded Python already, serves the next life of the job
+        with image.job_manager(*arguments) as manager:
+            rows = wait(
+                "the last bars", lambda: len(found := features(kafka.bootstrap)) >= len(bars) and found, logs
+            )
+            assert re.search(r"start-job: signals from file://\S+/chk-\d+", manager.output())
+    assert {(row.symbol, row.start_ms) for row in rows} == {(bar.symbol, bar.start_ms) for bar in bars}
+    last = {row.symbol: row for row in rows if row.start_ms == bars[-1].start_ms}
+    rsi = FeatureRow.__struct_fields__.index("values") and list(last.values())[0].values
+    assert sum(value is not None for value in rsi) > 20, "features began anew: the state was lost"
+    assert_names_recorded(exported)
+    assert_json(task_manager.output())
+
+
+def metric_names(address: str) -> set[str]:
+    """Names that the TaskManager exports."""
+    text = urlopen(address, timeout=10).read().decode()
+    return {family.name for family in text_string_to_metric_families(text)}
+
+
+def assert_names_recorded(exported: set[str]) -> None:
+    """The names that dashboards and alerts may use are among those really exported."""
+    recorded = set((ROOT / "tests" / "fixtures" / "flink_metrics.txt").read_text().split())
+    assert not (missing := recorded - exported), f"no longer exported: {sorted(missing)}"
+
+
+def assert_json(output: str) -> None:
+    """Every line that Flink logs is an object with a time, a level and a message."""
+    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    assert len(lines) > 20
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
