@@ -3,6 +3,8 @@
 import contextlib
 import os
 import shutil
+import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -18,16 +20,15 @@ class FlinkImage:
         packages = folder / "packages"
         packages.mkdir(parents=True)
         shutil.copytree(FlinkCluster.home(), packages / "pyflink", ignore=shutil.ignore_patterns("log"))
-        import subprocess
-
         install = ROOT / "docker" / "install-flink.sh"
         subprocess.run(["bash", str(install), str(packages / "pyflink"), str(self.home)], check=True)
         for jar in find_jars("flink-sql-connector-kafka-*.jar"):
             shutil.copy(jar, self.home / "lib")
         conf = (ROOT / "flink-conf" / "config.yaml").read_text() + (ROOT / "docker" / "flink.yaml").read_text()
-        (self.home / "conf" / "config.yaml").write_text(conf.replace("/opt/venv/bin/python", _python()))
+        (self.home / "conf" / "config.yaml").write_text(conf.replace("/opt/venv/bin/python", sys.executable))
         shutil.copy(ROOT / "docker" / "log4j-console.properties", self.home / "conf")
-        self.rest_port, self._rpc_port, self.metrics_port = free_port(), free_port(), free_port()
+        self.rest_port, self._rpc_port = free_port(), free_port()
+        self.metrics_port, self.manager_metrics_port = free_port(), free_port()
 
     def environment(self) -> dict[str, str]:
         """What the image's ENV lines set."""
@@ -41,7 +42,7 @@ class FlinkImage:
             "JOBS_DIR": str(ROOT / "jobs"),
             "STATE_DIR": str(self.folder / "state"),
             "PYTHONPATH": os.pathsep.join(path),
-            "PATH": f"{Path(_python()).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
 
     def addresses(self) -> list[str]:
@@ -62,7 +63,7 @@ class FlinkImage:
     def job_manager(self, job: str, *options: str) -> "Foreground":
         """``/start-job.sh JOB`` as compose.yaml has it."""
         start = str(ROOT / "docker" / "start-job.sh")
-        reporter = f"-Dmetrics.reporter.prom.port={free_port()}"
+        reporter = f"-Dmetrics.reporter.prom.port={self.manager_metrics_port}"
         return Foreground(self, "jobmanager", ["bash", start, job, *self.addresses(), reporter, "--", *options])
 
     def task_manager(self) -> "Foreground":
@@ -94,9 +95,3 @@ class Foreground(_Process):
         with contextlib.suppress(FileNotFoundError):
             return self.log_path.read_text(errors="replace")
         return ""
-
-
-def _python() -> str:
-    import sys
-
-    return sys.executable
