@@ -2,7 +2,8 @@
 # make test   set everything up and run every test
 # make check  format, lint, types and unit tests: what pre-commit and CI run
 # make bench  the measurements behind bench/README.md
-.PHONY: demo setup test check unit bench wheel constraints clean
+# make lock   the hash-pinned locks of the images; make licences, make sbom, make audit: what they ship
+.PHONY: demo setup test check unit bench wheel constraints lock licences sbom audit clean
 PY := .venv/bin/python
 
 demo: setup
@@ -31,6 +32,20 @@ bench: setup
 
 constraints: setup
 	@{ sed -n 1p constraints.txt; $(PY) -m pip freeze --exclude-editable; } > constraints.new && mv constraints.new constraints.txt
+
+lock: setup
+	$(PY) scripts/lock.py
+	$(PY) scripts/k8s.py
+
+licences: setup
+	$(PY) scripts/licences.py
+
+sbom: setup
+	$(PY) scripts/sbom.py
+
+# Asks the advisory database of the package index: needs a network that reaches it, and fails rather than pass unasked.
+audit: setup
+	$(PY) -m pip_audit --strict --require-hashes --disable-pip -r requirements.lock
 
 clean:
 	rm -rf build dist *.egg-info .run

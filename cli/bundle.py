@@ -91,6 +91,58 @@ def verify(bundle: Annotated[str, typer.Argument(help="a shipped bundle's name o
 
 
 @bundle_app.command()
+def keygen(
+    out: Annotated[Path, typer.Option(help="file of the private key; the public key goes beside it, with .pub")],
+) -> None:
+    """Make a key that bundles are signed with. Keep the private file secret; give the public one to the jobs.
+
+    Example: signals bundle keygen --out signing.pem
+    """
+    import os
+
+    from models.signing import PUBLIC_KEY_VARIABLE, new_key
+
+    private, public = new_key()
+    try:
+        with open(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(private)
+        beside = out.with_name(out.name + ".pub")
+        beside.write_bytes(public)
+    except OSError as error:
+        _stop(f"{error.filename or out}: {error.strerror}: choose another file")
+    typer.echo(f"private key in {out}; let jobs demand it by {PUBLIC_KEY_VARIABLE}={beside.resolve()}")
+
+
+@bundle_app.command()
+def sign(
+    bundle: Annotated[str, typer.Argument(help="a shipped bundle's name or a folder")],
+    key: Annotated[Path, typer.Option(help="private key, as `signals bundle keygen` makes it", exists=True)],
+    out: Annotated[Path | None, typer.Option(help="sign a copy here; needed for a shipped bundle")] = None,
+) -> None:
+    """Sign a bundle, so that jobs that demand a signature take it. It is verified first.
+
+    Example: signals bundle sign daily-swing --key signing.pem --out bundles/daily-swing
+    """
+    import shutil
+
+    from models.bundle import bundle_names
+    from models.signing import sign as write_signature
+
+    folder = _folder(bundle)
+    _load_unsigned(folder)
+    if out is not None:
+        shutil.copytree(folder, out, dirs_exist_ok=True)
+    elif bundle in bundle_names():
+        _stop(f"{bundle} comes with the package: name the signed copy's folder with --out")
+    target = out or folder
+    try:
+        write_signature(target, key.read_bytes())
+    except (ValueError, OSError) as error:
+        _stop(f"--key {key}: {error}")
+    typer.echo(f"signed: {target}")
+
+
+@bundle_app.command()
 def promote(
     bundle: Annotated[str, typer.Argument(help="a shipped bundle's name or a folder that every worker can read")],
     kafka: Kafka,
@@ -300,6 +352,20 @@ def _load(bundle: str) -> Bundle:
         return load_bundle(_folder(bundle))
     except BundleError as error:
         _stop(f"refused: {error}")
+
+
+def _load_unsigned(folder: Path) -> None:
+    """Stops unless the bundle is whole, signed or not."""
+    import os
+
+    from models.signing import PUBLIC_KEY_VARIABLE
+
+    demanded = os.environ.pop(PUBLIC_KEY_VARIABLE, None)
+    try:
+        _load(str(folder)).close()
+    finally:
+        if demanded is not None:
+            os.environ[PUBLIC_KEY_VARIABLE] = demanded
 
 
 def _stop(text: str) -> NoReturn:

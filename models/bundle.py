@@ -28,6 +28,7 @@ from models.backends import Matrix
 from models.manifest import BundleError, Manifest, ModelSpec, decode_manifest, digest, encode_manifest
 from models.messages import CLASSES
 from models.runner import Runner
+from models.signing import check_signature
 
 __all__ = [
     "Bundle",
@@ -220,7 +221,8 @@ class Bundle:
 def load_bundle(path: str | os.PathLike[str] | Traversable, now_ms: int | None = None) -> Bundle:
     """The bundle in that folder, verified; raises :class:`BundleError` saying what differs and what to do.
 
-    ``now_ms`` (default: the clock) refuses a bundle whose training data ends after it.
+    ``now_ms`` (default: the clock) refuses a bundle whose training data ends after it. Where a key is configured
+    (:mod:`models.signing`) an unsigned bundle is refused.
     """
     folder: Traversable = Path(path) if isinstance(path, str | os.PathLike) else path
     if not folder.is_dir():
@@ -228,6 +230,7 @@ def load_bundle(path: str | os.PathLike[str] | Traversable, now_ms: int | None =
     if not folder.joinpath(MANIFEST).is_file():
         found = ", ".join(sorted(child.name for child in folder.iterdir())) or "nothing"
         raise BundleError(f"{folder} holds {found} but no {MANIFEST}: write a bundle with `python -m models.train`")
+    check_signature(folder)
     manifest = decode_manifest(folder.joinpath(MANIFEST).read_bytes())
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     _check_manifest(manifest, now_ms)
