@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import typer
@@ -30,16 +30,18 @@ def register(app: typer.Typer) -> None:
 def doctor(
     kafka: str = typer.Option("", help="also try this Kafka address, host:port", envvar="SIGNALS_KAFKA"),
     redis: str = typer.Option("", help="also try this Redis URL", envvar="SIGNALS_REDIS"),
+    venues: str = typer.Option("", help="also demand the keys of these venues, comma-separated"),
+    port: list[int] = typer.Option([], help="also see that this port is free (repeatable)"),  # noqa: B008
 ) -> None:
     """Look at everything the system needs; exit status 1 if anything is missing.
 
-    Example: signals doctor --kafka 127.0.0.1:9092 --redis redis://127.0.0.1:6379/0
+    Example: signals doctor --kafka 127.0.0.1:9092 --redis redis://127.0.0.1:6379/0 --venues alpaca --port 8000
     """
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
     failed = 0
-    for finding in findings(kafka, redis):
+    for finding in findings(kafka, redis, venues, port):
         mark = "[green]ok[/]     " if finding.ok else "[red]missing[/]"
         console.print(f"{mark} {finding.name}: {finding.found}", markup=True)
         if not finding.ok:
@@ -49,14 +51,19 @@ def doctor(
     raise typer.Exit(1 if failed else 0)
 
 
-def findings(kafka: str = "", redis: str = "") -> Iterator[Finding]:
+def findings(kafka: str = "", redis: str = "", venues: str = "", ports: Sequence[int] = ()) -> Iterator[Finding]:
     """Each check in turn, cheapest first."""
     for check in (_python, _java, _maven, _packages, _jars, _configuration, _bundles, _redis_server, _port, _clock):
         yield check()
+    yield _sign_in()
+    yield _keys(venues)
+    for port in ports:
+        yield _free(port)
     if kafka:
         yield _address("Kafka", lambda: _require_broker(kafka))
     if redis:
         yield _address("Redis", lambda: _require_redis(redis))
+        yield _clocks_agree(redis)
 
 
 def _python() -> Finding:
@@ -152,11 +159,85 @@ def _port() -> Finding:
         return Finding("Loopback ports", False, str(error), "allow this user to listen on 127.0.0.1")
 
 
+def _free(port: int) -> Finding:
+    try:
+        with socket.create_server(("127.0.0.1", port)):
+            return Finding(f"Port {port}", True, "free")
+    except (OSError, OverflowError) as error:
+        return Finding(f"Port {port}", False, str(error), f"end what listens there (ss -ltnp 'sport = :{port}')")
+
+
 def _clock() -> Finding:
     import time
 
-    year = time.gmtime().tm_year
-    return Finding("Clock", year >= 2024, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()), "set the clock (ntp)")
+    now = time.gmtime()
+    found = time.strftime("%Y-%m-%d %H:%M:%S UTC", now)
+    kept = _kept_by_ntp()
+    if kept is not None:
+        found += ", kept by NTP" if kept else ", not kept by NTP (fine for a demo; live: apt-get install chrony)"
+    return Finding("Clock", now.tm_year >= 2024, found, "set the clock: apt-get install chrony")
+
+
+def _kept_by_ntp() -> bool | None:
+    """Whether the kernel says that something keeps its clock right; None if it cannot be asked."""
+    import ctypes
+
+    try:
+        asked = ctypes.create_string_buffer(512)  # struct timex with modes = 0: only read
+        state = ctypes.CDLL(None).adjtimex(asked)
+    except (OSError, AttributeError):
+        return None
+    return None if state < 0 else bool(state != 5)  # TIME_ERROR: not synchronised
+
+
+def _clocks_agree(redis: str) -> Finding:
+    """Redis beside this machine: an age of a signal is the difference of two clocks."""
+    import time
+
+    from connectors.redis_client import connect
+
+    try:
+        client = connect(redis)
+        before = time.time()
+        seconds, micros = client.time()  # type: ignore[misc]
+        apart = seconds + micros / 1e6 - (before + time.time()) / 2
+        client.close()
+    except Exception as error:  # the line above has said what is wrong with Redis
+        return Finding("Clocks", False, f"Redis did not tell its time: {error}", "see the line above")
+    found = f"Redis's is {apart * 1000:+.0f} ms from this one"
+    return Finding("Clocks", abs(apart) < 1, found, "let NTP keep both machines' clocks: apt-get install chrony")
+
+
+def _sign_in() -> Finding:
+    """The settings by which Kafka and Redis are reached, without reaching them."""
+    import os
+
+    from connectors.kafka_security import kafka_security
+    from connectors.redis_client import security_options
+
+    try:
+        kafka = kafka_security()
+        kafka.client_options()
+        user = "user and password" if security_options("rediss://").get("password") else "no password"
+    except ConnectionError as error:
+        return Finding("Sign-in", False, str(error), "mend the variable named (docs/deployment.md)")
+    signed = "signed bundles only" if os.environ.get("SIGNALS_BUNDLE_PUBLIC_KEY") else "bundles need no signature"
+    return Finding("Sign-in", True, f"Kafka {kafka.protocol} {kafka.username}".strip() + f", Redis {user}, {signed}")
+
+
+def _keys(venues: str) -> Finding:
+    """Which venues have what they need; those that were named must."""
+    from connectors.settings import SettingsError, load
+
+    wanted = [name.strip() for name in venues.split(",") if name.strip()]
+    try:
+        settings = load(None, **({"venues": wanted} if wanted else {}))
+    except (SettingsError, ConnectionError) as error:
+        return Finding("Venue keys", False, str(error).replace("\n", "; "), "mend the setting named")
+    lacking = {name: settings.venue(name).missing() for name in settings.venues}
+    found = ", ".join(f"{name}: {'no key' if missing else 'ready'}" for name, missing in lacking.items())
+    lines = [line for missing in lacking.values() for line in missing]
+    return Finding("Venue keys", not (wanted and lines), found, "; ".join(lines))
 
 
 def _address(name: str, check: Callable[[], None]) -> Finding:

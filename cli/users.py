@@ -57,7 +57,7 @@ def add(
 
 @app.command("list")
 def list_users(store: Store = DEFAULT_STORE) -> None:
-    """List all users. Example: signals users list."""
+    """List all users. Example: signals users list"""
     from rich.console import Console
     from rich.table import Table
 

@@ -302,10 +302,15 @@ class PythonProcess(_Process):
         self.name = name
         super().__init__(folder)
         self._arguments, self._ready_line, self.ready_text = arguments, ready_line, ""
+        self._resumed: list[str] = []
+
+    def resume_with(self, arguments: list[str]) -> None:
+        """Arguments of the next start that say where to go on; they take the place of those of the last call."""
+        self._resumed = arguments
 
     def command(self) -> list[str]:
         """This interpreter with the arguments."""
-        return [sys.executable, *self._arguments]
+        return [sys.executable, *self._arguments, *self._resumed]
 
     def environment(self) -> dict[str, str]:
         """Imports from this checkout; Flink's logs go to the process's own folder."""

@@ -1,0 +1,184 @@
+"""``signals dead-letter``: what could not be processed, and putting it back when its cause is mended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from connectors.dead_letters import Letter
+
+dead_letter_app = typer.Typer(help="Messages that could not be processed: what they are, and putting them back.")
+
+_Kafka = Annotated[str, typer.Option("--kafka", envvar="SIGNALS_KAFKA", help="broker, host:port")]
+_Topic = Annotated[str, typer.Option(help="only those that came from this topic (or venue)")]
+_Reason = Annotated[str, typer.Option(help="only those whose reason holds this text")]
+_Field = Annotated[str, typer.Option(help="only those about this field")]
+_At = Annotated[list[str] | None, typer.Option("--at", help="only this one, as listed: PARTITION:OFFSET (repeatable)")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.add_typer(dead_letter_app, name="dead-letter")
+
+
+@dead_letter_app.command("list")
+def list_(
+    kafka: _Kafka = "127.0.0.1:9092",
+    topic: _Topic = "",
+    reason: _Reason = "",
+    field: _Field = "",
+    at: _At = None,
+    limit: Annotated[int, typer.Option(min=1, help="show the last so many")] = 20,
+    json: Annotated[bool, typer.Option("--json", help="whole dead letters as JSON lines, with their place")] = False,
+) -> None:
+    """Show dead letters: reasons counted, then the last ones with their place, reason and first bytes.
+
+    Example: signals dead-letter list --kafka 127.0.0.1:9092 --reason price --limit 5
+    """
+    from collections import Counter
+
+    from rich.console import Console
+    from rich.table import Table
+
+    letters, unreadable = _read(kafka)
+    found = _chosen(letters, topic, reason, field, at)
+    if json:
+        import msgspec
+
+        for one in found[-limit:]:
+            line = {"place": one.place, "requeued": one.requeued, **msgspec.structs.asdict(one.letter)}
+            typer.echo(msgspec.json.encode(line))
+        return
+    console = Console(soft_wrap=False)
+    counted = Table("from", "field", "reason", "count", "put back", title="By reason")
+    groups = Counter((one.letter.topic, one.letter.field, _general(one.letter.reason)) for one in found)
+    back = Counter((one.letter.topic, one.letter.field, _general(one.letter.reason)) for one in found if one.requeued)
+    for group, count in groups.most_common(20):
+        counted.add_row(*map(_plain, group), str(count), str(back[group] or ""))
+    shown = Table("at", "from", "field", "reason", "message", "", title=f"The last {min(limit, len(found))}")
+    for one in found[-limit:]:
+        text = one.payload[:60].decode(errors="backslashreplace")
+        held = one.letter
+        cells = (one.place, one.source, held.field, held.reason, text, "put back" if one.requeued else "")
+        shown.add_row(*map(_plain, cells))
+    if found:
+        console.print(counted)
+        console.print(shown)
+    typer.echo(f"{len(found)} of {len(letters)} dead letters" + (f", {unreadable} unreadable" if unreadable else ""))
+
+
+@dead_letter_app.command()
+def requeue(
+    kafka: _Kafka = "127.0.0.1:9092",
+    topic: _Topic = "",
+    reason: _Reason = "",
+    field: _Field = "",
+    at: _At = None,
+    every: Annotated[bool, typer.Option("--all", help="all of them, where no filter is given")] = False,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="mend a field first: FIELD=JSON (repeatable)")] = None,
+    again: Annotated[bool, typer.Option("--again", help="also what was put back before")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be put back")] = False,
+    save: Annotated[Path | None, typer.Option(help="write the original bytes here first, one message a line")] = None,
+) -> None:
+    """Put messages back on the topics they came from, as they were or with fields mended; each only once.
+
+    What fails again becomes a new dead letter, which is known and left alone unless --again is given.
+
+    Example: signals dead-letter requeue --kafka 127.0.0.1:9092 --at 0:17 --set close=101.5 --dry-run
+    """
+    from connectors.dead_letters import repaired
+    from connectors.dead_letters import requeue as put_back
+
+    if not (topic or reason or field or at or every):
+        _stop("say which: --topic, --reason, --field, --at PARTITION:OFFSET, or --all")
+    changes = _changes(set_ or [])
+    letters, _ = _read(kafka)
+    found = _chosen(letters, topic, reason, field, at)
+    if save is not None:
+        save.write_bytes(b"".join(one.payload + b"\n" for one in found))
+    if dry_run:
+        for one in found:
+            try:
+                body = repaired(one.payload, changes).decode(errors="backslashreplace")
+            except ValueError as error:
+                body = f"cannot: {error}"
+            note = " (was put back before: needs --again)" if one.requeued and not again else ""
+            typer.echo(f"{one.place} -> {one.letter.topic}{note}: {body[:200]}")
+        typer.echo(f"{len(found)} chosen, nothing sent")
+        return
+    sent = 0
+    try:
+        for result in put_back(kafka, found, changes, again):
+            if result.error:
+                typer.echo(f"{result.letter.place} left: {result.error}", err=True)
+            else:
+                sent += 1
+    except ConnectionError as error:
+        _stop(f"{error} ({sent} were put back before that)")
+    typer.echo(f"{sent} put back, {len(found) - sent} left")
+    if found and not sent:
+        raise typer.Exit(1)
+
+
+def _read(kafka: str) -> tuple[list[Letter], int]:
+    from connectors.dead_letters import read_letters
+
+    try:
+        return read_letters(kafka)
+    except ConnectionError as error:
+        _stop(str(error))
+
+
+def _chosen(letters: list[Letter], topic: str, reason: str, field: str, at: list[str] | None) -> list[Letter]:
+    from connectors.dead_letters import chosen
+
+    found = chosen(letters, topic, reason, field, at or ())
+    if at and (unknown := set(at) - {one.place for one in found}):
+        _stop(f"--at {', '.join(sorted(unknown))}: no such dead letter (or another filter leaves it out)")
+    return found
+
+
+def _changes(texts: list[str]) -> dict[str, object]:
+    """``FIELD=JSON`` of each option; text that is no JSON is taken as text.
+
+    >>> _changes(["close=1.5", "symbol=AAPL", "final=true"])
+    {'close': 1.5, 'symbol': 'AAPL', 'final': True}
+    """
+    import msgspec
+
+    changes: dict[str, object] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            _stop(f"--set {text}: write FIELD=VALUE, as close=101.5")
+        try:
+            changes[name] = msgspec.json.decode(value)
+        except msgspec.DecodeError:
+            changes[name] = value
+    return changes
+
+
+def _general(reason: str) -> str:
+    """The reason without its figures, so that equal ones count together.
+
+    >>> _general("close -1.5 is not above 0")
+    'close # is not above #'
+    """
+    import re
+
+    return re.sub(r"-?\d+(\.\d+)?", "#", reason)
+
+
+def _plain(text: str) -> str:
+    """Text that rich prints as it is."""
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _stop(text: str) -> NoReturn:
+    typer.secho(f"dead-letter: {text}", fg="red", err=True)
+    raise typer.Exit(2)

@@ -1,0 +1,280 @@
+"""``signals up``, ``down``, ``status`` and ``logs``: the whole system on this machine, in the background."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from cli.keeper import Part, State
+
+_START_S = 180.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    for command in (up, down, status, logs):
+        app.command()(command)
+
+
+def _default_folder() -> Path:
+    home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return Path(home) / "signal-pipeline"
+
+
+_Folder = Annotated[
+    Path, typer.Option("--state", envvar="SIGNALS_STATE", help="folder of logs, data and what runs", show_default=False)
+]
+
+
+def up(
+    state: _Folder = _default_folder(),  # noqa: B008 - typer reads the default once
+    venues: Annotated[
+        str, typer.Option(help="take in these venues, comma-separated; none: publish bars yourself")
+    ] = "",
+    config: Annotated[Path | None, typer.Option(help="settings file of ingestion and bars", exists=True)] = None,
+    build_bars: Annotated[bool, typer.Option("--build-bars", help="build bars from trades (one more JVM)")] = False,
+    bundle: Annotated[str, typer.Option(help="model bundle: a shipped name or a folder")] = "daily-swing",
+    kafka: Annotated[str, typer.Option(help="use this broker, host:port, instead of starting one")] = "",
+    redis: Annotated[str, typer.Option(help="use this Redis, redis://host:port/db, instead of starting one")] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port of the page; 0 takes a free one")] = 0,
+    demo_user: Annotated[str, typer.Option(help="sign the page in as a demo user: free, premium or dynamic")] = "",
+) -> None:
+    """Start the whole system in the background: broker, Redis, the jobs, the relay, and ingestion if venues are named.
+
+    Data, logs and checkpoints stay in the state folder: after `signals down`, `signals up` goes on where it was.
+
+    Example: signals up --venues binance_us --demo-user dynamic
+    """
+    import subprocess
+    import sys
+
+    import msgspec
+
+    from cli.keeper import Plan, read_state
+    from connectors.local import ROOT
+
+    state.mkdir(parents=True, exist_ok=True)
+    if (running := read_state(state)) is not None:
+        _stop(f"it runs already (pid {running.pid}, state in {state}): see `signals status`, end it by `signals down`")
+    plan = Plan(
+        kafka=kafka, redis=redis, venues=venues, config=str(config.resolve()) if config else "", port=port,
+        bundle=str(Path(bundle).resolve()) if Path(bundle).is_dir() else bundle, demo_user=demo_user,
+        build_bars=build_bars,
+    )  # fmt: skip
+    (state / "plan.json").write_bytes(msgspec.json.encode(plan))
+    log = state / "keeper.log"
+    begun = log.stat().st_size if log.exists() else 0
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    with open(log, "ab") as output:
+        keeper = subprocess.Popen(
+            [sys.executable, "-m", "cli.keeper", str(state)], stdin=subprocess.DEVNULL, stdout=output,
+            stderr=subprocess.STDOUT, start_new_session=True, cwd=state,
+            env=os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+    deadline, told = time.monotonic() + _START_S, 0
+    while True:
+        text = log.read_bytes()[begun:].decode(errors="replace")
+        lines = text.splitlines()
+        for line in lines[told:]:
+            typer.echo(line)
+        told = len(lines)
+        held = read_state(state)
+        if held is not None and held.ready:
+            break
+        if keeper.poll() is not None:
+            _stop(f"it ended while starting; the lines above say why, and {log}")
+        if time.monotonic() > deadline:
+            _stop(f"not ready in {_START_S:.0f} s; it goes on trying: see `signals status` and {log}")
+        time.sleep(0.2)
+    typer.echo(f"Kafka {held.kafka}, Redis {held.redis}, page {held.page}; `signals status` shows health")
+
+
+def down(
+    state: _Folder = _default_folder(),  # noqa: B008
+    wait_s: Annotated[float, typer.Option(min=1, help="end parts by force after this long")] = 60.0,
+) -> None:
+    """End everything that `signals up` started here, by process id, and wait until it has ended.
+
+    Example: signals down --wait-s 30
+    """
+    import psutil
+
+    from cli.keeper import read_state
+
+    held = read_state(state)
+    if held is None:
+        typer.echo(f"nothing runs (state in {state})")
+        return
+    with contextlib.suppress(psutil.NoSuchProcess):
+        keeper = psutil.Process(held.pid)
+        family = [*keeper.children(recursive=True), keeper]
+        keeper.terminate()
+        for process in psutil.wait_procs(family, timeout=wait_s)[1]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+                typer.echo(f"ended by force: pid {process.pid}")
+        psutil.wait_procs(family, timeout=10)
+    typer.echo(f"ended: {', '.join(part.name for part in held.parts)}")
+
+
+def status(
+    state: _Folder = _default_folder(),  # noqa: B008
+    json: Annotated[bool, typer.Option("--json", help="one JSON object instead of a table")] = False,
+) -> None:
+    """Show each part with its health; exit status 0 if all is well, 1 if not, 3 if nothing runs.
+
+    Example: signals status --json
+    """
+    import msgspec
+    from rich.console import Console
+    from rich.table import Table
+
+    from cli.keeper import read_state
+
+    held = read_state(state)
+    if held is None:
+        typer.echo("{}" if json else f"nothing runs (state in {state}): `signals up` starts it")
+        raise typer.Exit(3)
+    found = [(part, *health(part, held)) for part in held.parts]
+    well = held.ready and all(ok for _, ok, _ in found)
+    if json:
+        parts = [{**msgspec.structs.asdict(part), "ok": ok, "health": told} for part, ok, told in found]
+        whole = {"ok": well, "ready": held.ready, "kafka": held.kafka, "redis": held.redis, "page": held.page}
+        typer.echo(msgspec.json.encode(whole | {"pid": held.pid, "parts": parts}))
+    else:
+        table = Table("part", "pid", "health", "up", "restarts", "address", title=f"pid {held.pid}, state in {state}")
+        for part, ok, told in found:
+            colour = "green" if ok else "red"
+            up_s = time.time() - part.started_s
+            hours = f"{up_s // 3600:.0f} h {up_s % 3600 // 60:.0f} min"
+            table.add_row(
+                part.name, str(part.pid), f"[{colour}]{told}[/]", hours, str(part.restarts or ""), part.address
+            )
+        Console().print(table)
+        if not held.ready:
+            typer.echo("it is still starting")
+    raise typer.Exit(0 if well else 1)
+
+
+def logs(
+    part: Annotated[
+        str, typer.Argument(help="kafka, redis, signals, outcomes, bars, relay, ingest or keeper")
+    ] = "keeper",
+    state: _Folder = _default_folder(),  # noqa: B008
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="the last so many lines")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on as lines come, until Ctrl-C")] = False,
+) -> None:
+    """Show what a part has printed; also after it ended.
+
+    Example: signals logs relay --lines 20
+    """
+    file = state / "keeper.log" if part == "keeper" else state / part / f"{part}.log"
+    if not file.exists():
+        known = ["keeper", *sorted(path.parent.name for path in state.glob("*/*.log") if path.stem == path.parent.name)]
+        _stop(f"no log of {part!r} in {state}; there are: {', '.join(known)}")
+    for line in tail(file, lines):
+        typer.echo(line)
+    with contextlib.suppress(KeyboardInterrupt), open(file, "rb") as stream:
+        stream.seek(0, os.SEEK_END)
+        while follow:
+            if new := stream.read():
+                typer.echo(new.decode(errors="replace"), nl=False)
+            else:
+                time.sleep(0.2)
+
+
+def tail(file: Path, lines: int) -> Iterator[str]:
+    """The last lines of a file."""
+    from collections import deque
+
+    with open(file, errors="replace") as stream:
+        yield from (line.rstrip("\n") for line in deque(stream, maxlen=lines))
+
+
+def health(part: Part, held: State) -> tuple[bool, str]:
+    """Whether a part does its work, and what it says of it."""
+    import psutil
+
+    from connectors.kafka import require_broker
+    from connectors.redis_client import require_redis
+
+    if part.failed:
+        return False, "ended too often; see its log"
+    if not part.pid or not psutil.pid_exists(part.pid):
+        return False, "ended; will be started again"
+    try:
+        if part.name == "kafka":
+            require_broker(held.kafka, timeout_s=5)
+            return True, "answers"
+        if part.name == "redis":
+            require_redis(held.redis, timeout_s=5)
+            return True, "answers"
+        if part.name == "relay":
+            return _fetch(f"{part.address}/healthz") is not None, "serves"
+        if part.name == "ingest":
+            return _venues(part.address)
+        return _lag(held.kafka, part.name)
+    except (ConnectionError, OSError) as error:
+        return False, str(error)
+
+
+def _fetch(url: str) -> str:
+    from urllib.request import urlopen
+
+    with urlopen(url, timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+def _venues(address: str) -> tuple[bool, str]:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    connected = {
+        sample.labels["venue"]: bool(sample.value)
+        for family in text_string_to_metric_families(_fetch(address))
+        if family.name == "ingest_connected"
+        for sample in family.samples
+    }
+    away = sorted(venue for venue, there in connected.items() if not there)
+    if away or not connected:
+        return False, f"not connected: {', '.join(away) or 'any venue'}"
+    return True, f"connected: {', '.join(sorted(connected))}"
+
+
+def _lag(kafka: str, group: str) -> tuple[bool, str]:
+    """How far behind the topics' ends the job's last checkpoint is."""
+    from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+    from confluent_kafka.admin import AdminClient
+
+    from connectors.kafka_security import kafka_client
+
+    try:
+        admin = AdminClient(kafka_client(kafka, log_level=0))
+        asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
+        places = asked[group].result(5).topic_partitions
+    except KafkaException as error:
+        return False, f"Kafka: {error.args[0].str()}"
+    if not places:
+        return True, "starting: no checkpoint yet"
+    consumer = Consumer(kafka_client(kafka, group_id="signals-status", enable_auto_commit=False, log_level=0))
+    try:
+        behind = 0
+        for place in places:
+            _, end = consumer.get_watermark_offsets(TopicPartition(place.topic, place.partition), timeout=5)
+            behind += max(end - max(place.offset, 0), 0)
+    except KafkaException as error:
+        return False, f"Kafka: {error.args[0].str()}"
+    finally:
+        consumer.close()
+    return True, f"runs, {behind:,} messages since its last checkpoint"
+
+
+def _stop(text: str) -> NoReturn:
+    typer.secho(f"signals: {text}", fg="red", err=True)
+    raise typer.Exit(2)
