@@ -37,6 +37,9 @@ def demo(
     symbol: Annotated[str, typer.Option(help="Symbol of a file without a symbol column.")] = "",
     speed: Annotated[float, typer.Option(help="Bars a second; 0 plays as fast as it goes.", min=0)] = 50.0,
     bundle: Annotated[str, typer.Option(help="Model bundle: a shipped name or a folder.")] = "daily-swing",
+    venues: Annotated[
+        str, typer.Option(help="'simulated': bars from simulated venues, through ingestion and the bars job.")
+    ] = "",
     port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.", min=0, max=65535)] = 0,
     exit_when_done: Annotated[bool, typer.Option(help="End when every bar has been processed.")] = False,
     folder: Annotated[Path | None, typer.Option(help="Keep logs and state here (default: a temporary folder).")] = None,
@@ -56,7 +59,7 @@ def demo(
     try:
         with contextlib.ExitStack() as stack:
             home = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="signals-demo-")))
-            Demo(stack, home, bundle, port).play(bars, timeframe, symbol, speed, exit_when_done)
+            kind_of(venues)(stack, home, bundle, port).play(bars, timeframe, symbol, speed, exit_when_done)
     except KeyboardInterrupt:
         typer.echo("\nstopped: every process of the demo has ended")
     except (StartError, MissingError, FileNotFoundError, ValueError) as error:
@@ -64,8 +67,22 @@ def demo(
         raise typer.Exit(1) from None
 
 
+def kind_of(venues: str) -> type[Demo]:
+    """The demo that brings bars from where ``--venues`` says."""
+    if venues not in ("", "simulated"):
+        raise ValueError(f"--venues = {venues!r}: must be simulated (live venues: see `signals ingest --help`)")
+    if not venues:
+        return Demo
+    from cli.demo_venues import VenuesDemo
+
+    return VenuesDemo
+
+
 class Demo:
     """The parts of a running demo; ``stack`` ends them in reverse order."""
+
+    #: What the page calls the data.
+    mode = "replay"
 
     def __init__(self, stack: contextlib.ExitStack, home: Path, bundle: str, port: int) -> None:
         from rich.console import Console
@@ -153,12 +170,12 @@ class Demo:
         return table, rejects, path.name
 
     def _say_mode(self, redis_url: str) -> None:
-        """Tell the page that this is a replay of history."""
+        """Tell the page what kind of data this is."""
         from connectors.redis_client import connect
         from connectors.redis_keys import SYSTEM_STATUS
 
         client = connect(redis_url)
-        client.hset(SYSTEM_STATUS, "mode", '{"mode": "replay"}')
+        client.hset(SYSTEM_STATUS, "mode", f'{{"mode": "{self.mode}"}}')
         client.close()
 
     def _publish(self, bootstrap: str, table: pd.DataFrame, rejects: list[Any], source: str, speed: float) -> None:

@@ -140,6 +140,7 @@ def ingest(
     config: Annotated[Path | None, typer.Option(help="settings file (default: signals.toml)")] = None,
     metrics_port: Annotated[int, typer.Option(help="port of /metrics; 0: a free one, printed")] = -1,
     metrics_host: Annotated[str, typer.Option(help="address that /metrics is served on")] = "",
+    redis: Annotated[str, typer.Option(help="redis://host:port/0: tell the relay's system page of each venue")] = "",
     check: Annotated[bool, typer.Option(help="only say what is missing")] = False,
 ) -> None:
     """Bring market data into Kafka from every configured source at once, until Ctrl-C.
@@ -147,6 +148,7 @@ def ingest(
     Example: ALPACA_API_KEY=... ALPACA_SECRET_KEY=... signals ingest --venues alpaca,binance_us
     """
     import asyncio
+    import logging
     import signal
 
     from connectors.settings import SettingsError, load
@@ -160,6 +162,8 @@ def ingest(
         overrides["metrics_host"] = metrics_host
     if metrics_port >= 0:
         overrides["metrics_port"] = metrics_port
+    if redis:
+        overrides["redis"] = redis
     try:
         settings = load(config, **overrides)
         settings.require()
@@ -177,12 +181,16 @@ def ingest(
     from connectors.kafka import ensure_topics, require_broker
     from connectors.kafka_feed import MappingError
     from connectors.logs import configure_logs
+    from connectors.redis_client import require_redis
     from jobs import ingest as job
     from models.messages import TOPICS
 
     try:
         configure_logs()
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a request, with its whole URL
         require_broker(settings.kafka)
+        if settings.redis:
+            require_redis(settings.redis)
     except (ConnectionError, ValueError) as error:
         print(f"ingest: {error}", file=sys.stderr)
         raise typer.Exit(2) from None

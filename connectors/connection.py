@@ -92,7 +92,7 @@ class Connection:
             await self._handshake(socket)
             self._streaming = True
             self._intake.staleness.restart(now_ms())
-            metrics.CONNECTED.labels(self._stream.name).set(1)
+            self._connected(1)
             self._intake.tell("connected", now_ms(), channels=self.channels)
             return await self._serve(socket)
         except _EndError as error:
@@ -100,12 +100,17 @@ class Connection:
         except ConnectionClosed as error:
             return Ending(_closing(error))
         finally:
-            metrics.CONNECTED.labels(self._stream.name).set(0)
+            if self._streaming:
+                self._connected(-1)
             reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reader
             await socket.close()
             self._drain()
+
+    def _connected(self, change: int) -> None:
+        for channel in self._stream.counted:
+            metrics.CONNECTED.labels(self._intake.source, channel).inc(change)
 
     def _refused_at_http(self, error: InvalidStatus) -> Ending:
         status = error.response.status_code

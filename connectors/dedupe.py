@@ -57,6 +57,8 @@ def key_of(message: Message) -> Hashable:
                 message.symbol, message.timestamp_ms, message.bid_price, message.ask_price, message.bid_size,
                 message.ask_size, message.last_price, message.bid_exchange, message.ask_exchange,
             )  # fmt: skip
+        case Status(kind="split"):  # its time is when it was learnt, at each poll anew
+            return (message.symbol, "split", str(message.detail))
         case Status():
             return (message.symbol, message.timestamp_ms, message.kind, message.reason, str(message.detail))
     return (message.symbol, type(message).__name__, msgspec.json.encode(message))

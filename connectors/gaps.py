@@ -7,12 +7,15 @@ Elsewhere (Alpaca and Polygon trades) only a broken connection proves that somet
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
 Range = tuple[int, int]
+#: Most trade ids, and most milliseconds by channel, in one piece of a gap.
+PART_IDS = 10_000
+PART_MS = {"trades": 3 * 3_600_000, "quotes": 3_600_000, "bars": 10 * 86_400_000}
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +30,12 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
     def detail(self) -> dict[str, Any]:
         """What the Status event says."""
         return {"channel": self.channel, "kind": self.kind, "first": self.first, "last": self.last}
+
+    def parts(self) -> Iterator[Gap]:
+        """The gap in pieces of which history gives each at once: after a long pause the whole may be millions."""
+        size = PART_IDS if self.kind == "ids" else PART_MS.get(self.channel, self.last - self.first + 1)
+        for first in range(self.first, self.last + 1, size):
+            yield msgspec.structs.replace(self, first=first, last=min(first + size - 1, self.last))
 
 
 class Holes:
@@ -90,6 +99,13 @@ class Holes:
                     holes[at] = (first, last, -1)  # stays open, but is not declared again
         return found
 
+    def declared(self, symbol: str, first: int, last: int) -> None:
+        """Holes between two numbers were declared before: they stay open, but are not declared again."""
+        holes = self._open.get(symbol, [])
+        self._open[symbol] = [(f, l, -1 if first <= f and l <= last else due) for f, l, due in holes]  # noqa: E741
+        if not holes:
+            del self._open[symbol]
+
     def missing(self, symbol: str) -> list[Range]:
         """What has still not arrived."""
         return [(first, last) for first, last, _ in self._open.get(symbol, [])]
@@ -108,15 +124,21 @@ class Holes:
 class Outages:
     """What a broken connection may have swallowed, by symbol, in event time.
 
+    A symbol that was never heard before may have had its first event during an outage: its span is that of all outages
+    so far, from the last event of any symbol before to the first of any after.
+
     >>> outages = Outages(margin_ms=0)
-    >>> outages.see("AAPL", 1_000), outages.lost(), outages.see("AAPL", 5_000)
-    (None, None, (1000, 5000))
+    >>> outages.see("AAPL", 1_000), outages.lost(), outages.see("AAPL", 5_000), outages.see("MSFT", 9_000)
+    (None, None, (1000, 5000), (1000, 5000))
     """
 
     def __init__(self, margin_ms: int) -> None:
         self._margin_ms = margin_ms
         self._last: dict[str, int] = {}
         self._lost: dict[str, int] = {}
+        self._newest: int | None = None
+        self._first_lost: int | None = None
+        self._heard_again: int | None = None
 
     def see(self, symbol: str, time_ms: int) -> Range | None:
         """An event arrived; the span to refetch if it is the first of its symbol after an outage.
@@ -124,9 +146,20 @@ class Outages:
         The margin covers events that were late or out of order when the connection broke. An event older than the last
         one seen does not end an outage.
         """
-        last = self._last.get(symbol)
+        newest, last = self._newest, self._last.get(symbol)
+        if newest is None or time_ms > newest:
+            self._newest = time_ms
+            if self._first_lost is not None and self._heard_again is None:
+                self._heard_again = time_ms
         if last is None or time_ms > last:
             self._last[symbol] = time_ms
+        if last is None:
+            if self._first_lost is None:
+                return None
+            if time_ms <= self._first_lost:  # an event from before: what follows it may be missing
+                self._lost[symbol] = self._first_lost
+                return None
+            return self._first_lost - self._margin_ms, min(time_ms, self._heard_again or time_ms) + self._margin_ms
         if self._lost:
             since = self._lost.get(symbol)
             if since is not None and time_ms > since:
@@ -136,5 +169,8 @@ class Outages:
 
     def lost(self) -> None:
         """The connection broke, or was mute."""
+        if self._first_lost is None:
+            self._first_lost = self._newest
+        self._heard_again = None
         for symbol, last in self._last.items():
             self._lost.setdefault(symbol, last)

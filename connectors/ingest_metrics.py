@@ -7,9 +7,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 REGISTRY = CollectorRegistry()
 _LABELS = ("venue", "channel")
 
-CONNECTED = Gauge("ingest_connected", "1 while subscribed, else 0", ("venue",), registry=REGISTRY)
+CONNECTED = Gauge("ingest_connected", "Connections that carry this channel, 0: none", _LABELS, registry=REGISTRY)
 LAST_EVENT_AGE = Gauge("ingest_last_event_age_seconds", "Since the last event", _LABELS, registry=REGISTRY)
-RECONNECTS = Counter("ingest_reconnects", "Connections after the first", ("venue", "reason"), registry=REGISTRY)
+RECONNECTS = Counter(
+    "ingest_reconnects", "Connections after the first", ("venue", "channel", "reason"), registry=REGISTRY
+)
 MESSAGES = Counter("ingest_messages", "Messages published", _LABELS, registry=REGISTRY)
 DUPLICATES = Counter("ingest_duplicates", "Events dropped because they were seen", _LABELS, registry=REGISTRY)
 GAPS = Counter("ingest_gaps", "Gaps declared", _LABELS, registry=REGISTRY)

@@ -3,7 +3,8 @@
 One intake serves all connections of a stream, so that a planned overlap of two connections publishes each event once.
 What may be missing is declared as a Status event (``gap``), fetched by the caller, and given back to
 :meth:`Intake.fill`, which publishes it marked ``backfilled`` and closes the gap (``gap_filled``, or ``gap_unfilled``
-with what is still missing).
+with what is still missing). After a restart :meth:`Intake.remember` is given what is on the topics already, so that the
+pause itself is such a gap.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from connectors import ingest_metrics as metrics
 from connectors.calendars import Calendar
 from connectors.dedupe import Dedupe
 from connectors.gaps import Gap, Holes, Outages, Range
-from connectors.publisher import dead_letter
+from connectors.publisher import dead_letter, event_ms
 from connectors.sentiment import Scorer, text_of
 from connectors.staleness import Staleness
-from connectors.venues.base import Control, Stream, Venue, VenueSettings
+from connectors.venues.base import COUNTS_FOR, Control, Stream, Venue, VenueSettings
 from models.messages import Bar, DeadLetter, Message, News, OptionSummary, Quote, Status, Trade
 
 #: Topic of bars that were not chosen: kept to check the chosen ones against.
 CHECK_TOPIC = "market-data-bars-check"
+_DAY_MS = 86_400_000
 
 
 class Sink(Protocol):
@@ -87,11 +89,19 @@ class Intake:
         self._ids = Holes(settings.reorder_ms)
         self._minutes = Holes(settings.reorder_ms, self._open_minutes)
         self._outages = Outages(settings.margin_ms)
+        self._quote_outages = Outages(settings.margin_ms)
         self._news_outages = Outages(settings.margin_ms)
         self._gaps: list[Gap] = []
-        limits = {name: int(seconds * 1000) for name, seconds in settings.stale_s.items() if name in stream.channels}
-        self._limited = list(limits)
+        self._unclosed: dict[Gap, None] = {}
+        self._lacking: list[Gap] = []
+        self._stream = stream
+        channels = stream.counted
+        limits = {name: int(seconds * 1000) for name, seconds in settings.stale_s.items() if name in channels}
         self.staleness = Staleness(limits, calendar, now_ms)
+        self._heard_ms = dict.fromkeys(channels, now_ms)
+        self._lag_ms: int | None = None
+        self._totals = {"messages": 0, "duplicates": 0, "gaps": 0, "backfilled": 0, "rejected": 0}
+        self.state = "starting"
         self.data_count = 0
         self._counts: dict[tuple[str, str], Any] = {}
 
@@ -100,6 +110,7 @@ class Intake:
         return _ranges(start // 60_000 for start in starts)
 
     def _count(self, counter: Any, channel: str, amount: int = 1) -> None:
+        self._totals[counter._name.removeprefix("ingest_")] += amount
         key = (counter._name, channel)
         if key not in self._counts:
             self._counts[key] = counter.labels(self.source, channel)
@@ -110,7 +121,7 @@ class Intake:
         parsed = (venue or self._venue).parse_many(frames, now_ms)
         for refused in parsed.rejects:
             self._sink.dead(dead_letter(refused.payload, refused.reason, f"venue:{self.source}", refused.field), now_ms)
-            self._count(metrics.REJECTED, refused.field or "frame")
+            self._count(metrics.REJECTED, refused.channel or "unknown")
         if parsed.messages:
             self.accept(parsed.messages, now_ms)
         return parsed.controls
@@ -146,11 +157,22 @@ class Intake:
                 if span:
                     self._gaps.append(Gap(symbol="*", channel="news", kind="outage", first=span[0], last=span[1]))
                 self._sink.publish(self._scored(fresh))
+            elif type(fresh) is Quote:
+                span = self._quote_outages.see(fresh.symbol, fresh.timestamp_ms)
+                if span:
+                    self._gaps.append(
+                        Gap(symbol=fresh.symbol, channel=channel, kind="outage", first=span[0], last=span[1])
+                    )
+                self._sink.publish(fresh)
             else:
                 self._sink.publish(fresh)
             published[channel] = published.get(channel, 0) + 1
         self.data_count += len(messages)
+        if "trades" in channels:
+            lag_ms = now_ms - event_ms(messages[-1])
+            self._lag_ms = lag_ms if abs(lag_ms) < _DAY_MS else None  # a replay of history has none
         for channel in channels:
+            self._heard_ms[channel] = now_ms
             self.staleness.see(channel, now_ms)
         for channel, amount in published.items():
             self._count(metrics.MESSAGES, channel, amount)
@@ -173,6 +195,8 @@ class Intake:
 
     def tell(self, event: str, at_ms: int, reason: str = "", about: str = "*", /, **detail: Any) -> None:
         """Publish a Status event of ours."""
+        if event in ("connected", "disconnected", "refused", "stale"):
+            self.state = event
         self._sink.publish(
             Status(
                 symbol=about,
@@ -186,10 +210,67 @@ class Intake:
         )
 
     def lost(self, now_ms: int) -> None:
-        """A connection broke or was mute: until each symbol is heard again, its trades may be missing."""
+        """A connection broke or was mute: until each symbol is heard again, its events may be missing."""
         if not self._venue.contiguous_ids:
             self._outages.lost()
+        self._quote_outages.lost()
         self._news_outages.lost()
+
+    def carries(self, gap: Gap) -> bool:
+        """Whether this stream is the one that a gap is in."""
+        return any(
+            COUNTS_FOR.get(name, name) == gap.channel and (gap.symbol in symbols or "*" in (*symbols, gap.symbol))
+            for name, symbols in self._stream.channels.items()
+        )
+
+    def remember(self, message: Message, now_ms: int) -> None:
+        """Take note of a message of this source that was published before a restart, in the order of its topic."""
+        if type(message) is Status and message.kind in ("gap", "gap_filled", "gap_unfilled"):
+            gap = Gap(symbol=message.symbol, **{name: message.detail[name] for name in Gap.__struct_fields__[1:]})
+            if message.kind == "gap":
+                self._unclosed[gap] = None
+            else:
+                self._unclosed.pop(gap, None)
+                for first, last in message.detail.get("missing", []):
+                    self._lacking.append(msgspec.structs.replace(gap, first=first, last=last))
+            return
+        self._dedupe.new(message)
+        if type(message) is Trade and message.kind == "new":
+            if not self._venue.contiguous_ids:
+                self._outages.see(message.symbol, message.timestamp_ms)
+            elif message.trade_id.isdigit():
+                self._ids.see(message.symbol, int(message.trade_id), now_ms)
+        elif type(message) is Quote:
+            self._quote_outages.see(message.symbol, message.timestamp_ms)
+        elif type(message) is Bar and message.timeframe == "1m" and message.final:
+            self._minutes.see(message.symbol, message.start_ms // 60_000, now_ms)
+        elif type(message) is News:
+            self._news_outages.see("*", message.updated_ms)
+
+    def resume(self, now_ms: int) -> list[Gap]:
+        """Go on after a restart: what came since the last remembered event may be missing.
+
+        Returns the gaps that were declared before and are still to be filled; what history did not have then is not
+        asked for again.
+        """
+        for gap in self._lacking:
+            if holes := self._holes(gap):
+                holes[0].forget(gap.symbol, *holes[1])
+        unclosed = [gap for gap in self._unclosed if self.carries(gap)]
+        for gap in unclosed:
+            if holes := self._holes(gap):
+                holes[0].declared(gap.symbol, *holes[1])
+        self._unclosed, self._lacking = {}, []
+        self.lost(now_ms)
+        return unclosed
+
+    def _holes(self, gap: Gap) -> tuple[Holes, Range] | None:
+        """Where a gap's holes are kept, and which numbers it spans."""
+        if gap.kind == "ids":
+            return self._ids, (gap.first, gap.last)
+        if gap.kind == "minutes":
+            return self._minutes, (gap.first // 60_000, gap.last // 60_000)
+        return None
 
     def gaps(self, now_ms: int) -> list[Gap]:
         """Gaps that must be filled now; each is published as a Status event and returned once."""
@@ -204,8 +285,8 @@ class Intake:
             self._count(metrics.GAPS, gap.channel)
         return found
 
-    def fill(self, gap: Gap, messages: Iterable[Message], now_ms: int) -> None:
-        """Publish what history has for a gap, and say whether it is filled."""
+    def fill(self, gap: Gap, messages: Iterable[Message], now_ms: int) -> int:
+        """Publish what history has for a gap or a part of it; how many that are new."""
         count = 0
         for message in messages:
             fresh = self._dedupe.new(message)
@@ -221,13 +302,16 @@ class Intake:
             else:
                 self._sink.publish(self._scored(fresh) if type(fresh) is News else fresh)
         self._count(metrics.BACKFILLED, gap.channel, count)
+        return count
+
+    def close(self, gap: Gap, published: int, now_ms: int) -> None:
+        """All that history has for a gap was published: say whether it is filled."""
         left: list[Range] = []
-        if gap.kind == "ids":
-            left = self._ids.forget(gap.symbol, gap.first, gap.last)
-        elif gap.kind == "minutes":
-            left = self._minutes.forget(gap.symbol, gap.first // 60_000, gap.last // 60_000)
-            left = [(first * 60_000, last * 60_000) for first, last in left]
-        detail = gap.detail() | {"published": count}
+        if holes := self._holes(gap):
+            left = holes[0].forget(gap.symbol, *holes[1])
+            if gap.kind == "minutes":
+                left = [(first * 60_000, last * 60_000) for first, last in left]
+        detail = gap.detail() | {"published": published}
         if left:
             reason = "the venue's history does not have them"
             if gap.kind == "minutes":
@@ -238,14 +322,20 @@ class Intake:
 
     def give_up(self, gap: Gap, reason: str, now_ms: int) -> None:
         """Say that a gap cannot be filled, and why."""
-        if gap.kind == "ids":
-            self._ids.forget(gap.symbol, gap.first, gap.last)
-        elif gap.kind == "minutes":
-            self._minutes.forget(gap.symbol, gap.first // 60_000, gap.last // 60_000)
+        if holes := self._holes(gap):
+            holes[0].forget(gap.symbol, *holes[1])
         self.tell("gap_unfilled", now_ms, reason, gap.symbol, **gap.detail())
 
     def stale(self, now_ms: int) -> list[str]:
-        """Channels that are silent though their market is open; ages go to the metrics."""
-        for channel in self._limited:
-            metrics.LAST_EVENT_AGE.labels(self.source, channel).set(self.staleness.age_ms(channel, now_ms) / 1000)
+        """Channels that are silent though their market is open."""
         return self.staleness.stale(now_ms)
+
+    def note_ages(self, now_ms: int) -> None:
+        """Set the metric of each channel's last event."""
+        for channel, heard_ms in self._heard_ms.items():
+            metrics.LAST_EVENT_AGE.labels(self.source, channel).set((now_ms - heard_ms) / 1000)
+
+    def report(self, now_ms: int) -> dict[str, Any]:
+        """What the system page shows: state, lag of the last message (ms, arrival after event), silence, counts."""
+        silent_s = (now_ms - max(self._heard_ms.values(), default=now_ms)) // 1000
+        return {"state": self.state, "lag_ms": self._lag_ms, "silent_s": silent_s, **self._totals}

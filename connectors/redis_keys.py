@@ -36,7 +36,8 @@ NEWS_MAX = 20
 
 #: Hash of component -> JSON object. Components: ``mode`` ({"mode": "live"|"delayed"|"replay"|"simulated"}), ``bundle``
 #: ({"name", "metrics", "base_rates"}), ``drift`` ({"score", "threshold", "features"}), ``job`` ({"watermark_ms",
-#: "lag_ms", "checkpoint_ms", "bars", "signals"}) and ``venue:{name}`` ({"state", "lag_ms", "gaps"}). Each may carry
+#: "lag_ms", "checkpoint_ms", "bars", "signals"}) and ``venue:{name}`` ({"state", "lag_ms", "silent_s", "messages",
+#: "duplicates", "gaps", "backfilled", "rejected", "waiting_gaps"}; counts since the start). Each may carry
 #: ``updated_ms`` (wall clock); unknown fields are shown as they are.
 SYSTEM_STATUS = "system:status"
 

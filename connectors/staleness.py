@@ -34,10 +34,6 @@ class Staleness:
         """A new connection: every channel gets its whole limit again."""
         self._last_ms = dict.fromkeys(self._last_ms, now_ms)
 
-    def age_ms(self, channel: str, now_ms: int) -> int:
-        """Milliseconds since the channel's last event."""
-        return now_ms - self._last_ms[channel]
-
     def stale(self, now_ms: int) -> list[str]:
         """Channels that have been silent too long while the market was open."""
         open_for = self._calendar.open_for_ms(now_ms)

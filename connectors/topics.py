@@ -1,4 +1,4 @@
-"""Reading a Kafka topic to its present end, for commands that look at what is there."""
+"""Reading a Kafka topic to its present end: the whole of it, or its newest records."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from connectors.kafka_security import kafka_client
 
 
 def read_topic(
-    bootstrap: str, topic: str, *, committed_only: bool = True, idle_s: float = 30.0
+    bootstrap: str, topic: str, *, committed_only: bool = True, idle_s: float = 30.0, newest: int | None = None
 ) -> Iterator[tuple[int, int, bytes]]:
     """``(partition, offset, value)`` of every message the topic holds now, in order within a partition.
 
-    Raises ConnectionError naming the address or topic. With ``committed_only`` records of open or aborted transactions
-    are left out.
+    ``newest`` limits it to about so many of each partition. Raises ConnectionError naming the address or topic. With
+    ``committed_only`` records of open or aborted transactions are left out.
     """
-    from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+    from confluent_kafka import Consumer, KafkaException, TopicPartition
 
     consumer = Consumer(
         kafka_client(
@@ -38,12 +38,13 @@ def read_topic(
             ) from None
         if known.error is not None:
             raise ConnectionError(f"topic {topic} at {bootstrap}: {known.error.str()}")
-        ends = {}
+        starts, ends = {}, {}
         for partition in known.partitions:
             low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
             if high > low:
+                starts[partition] = low if newest is None else max(low, high - newest)
                 ends[partition] = high
-        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in ends])
+        consumer.assign([TopicPartition(topic, partition, start) for partition, start in starts.items()])
         heard = time.monotonic()
         while ends:
             for message in consumer.consume(10_000, timeout=0.5):

@@ -7,7 +7,9 @@ Run it on a local mini cluster with ``signals build-bars`` (or ``python -m jobs.
 ``flink run -py jobs/bars.py -pyfs dist/signal_pipeline-*.whl --kafka HOST:PORT``.
 
 Guarantee: at-least-once; a repeated version of a bar is equal to the first, and a later version has a higher revision.
-A bar appears when the watermark passes its end: with the first trade ``late_s`` later, of any symbol in its partition.
+A bar appears when the watermark passes its end: when every partition of the trades topic that is not idle has a trade
+``late_s`` later. If trades end (or were all there before the job began, with a partition empty), the last bars wait for
+the next trade; ``--replay`` builds them all.
 """
 
 from __future__ import annotations
@@ -174,6 +176,7 @@ def main(arguments: list[str] | None = None) -> None:
     tables, local = environment(bars)
     result = build(tables, bars, settings.kafka, options.replay).execute()
     if local:
+        print(f"bars: running, {' '.join(bars.timeframes)} from {TOPICS[Trade]} at {settings.kafka}", flush=True)
         result.wait()
 
 

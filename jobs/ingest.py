@@ -20,27 +20,35 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from connectors import ingest_metrics as metrics
 from connectors.backoff import Backoff
 from connectors.calendars import calendar
 from connectors.connection import Connection, Ending, FatalError, now_ms
 from connectors.cross_check import CrossCheck
+from connectors.dedupe import Dedupe
 from connectors.gaps import Gap
 from connectors.intake import CHECK_TOPIC, Intake, Sink
 from connectors.kafka_feed import KafkaFeed
 from connectors.kafka_security import kafka_client
 from connectors.publisher import Publisher, dead_letter
+from connectors.redis_client import connect
 from connectors.rest.base import History
 from connectors.rest.http import RefusedError, UnavailableError
-from connectors.sentiment import scorer
+from connectors.sentiment import Scorer, scorer, text_of
 from connectors.settings import Base
+from connectors.system_status import SystemStatus
+from connectors.topics import read_topic
 from connectors.venues.base import Stream, VenueSettings
-from models.messages import TOPICS, Bar, Message, News, OptionSummary, decode
+from models.messages import TOPICS, Bar, Message, News, OptionSummary, Quote, Status, Trade, decode
 
 log = logging.getLogger("ingest")
 _TICK_S = 0.1
-#: Attempts to fill a gap while the venue's history does not answer.
-_FILL_TRIES = 5
+#: Attempts to fill a gap while the venue's history does not answer, and gaps of a stream filled at a time.
+_FILL_TRIES, _FILLERS = 5, 4
+#: Topics whose newest records tell where we were before a restart.
+RESUMED = {kind: TOPICS[kind] for kind in (Trade, Quote, Bar, News, OptionSummary, Status)}
 
 
 @dataclass
@@ -78,7 +86,7 @@ async def hold(held: Held, stop: asyncio.Event, rng: random.Random | None = None
             await asyncio.gather(task, return_exceptions=True)
             return
         if not task.done():  # it will be cut: let a successor come up beside it, where the venue allows two
-            metrics.RECONNECTS.labels(intake.source, "replaced").inc()
+            _count_reconnect(held, "replaced")
             if held.stream.adapter.overlaps:
                 connection, task = await _succeed(held, connection, task)
                 continue
@@ -96,13 +104,18 @@ async def hold(held: Held, stop: asyncio.Event, rng: random.Random | None = None
         pause = _pause_s(ending, limits, backoff)
         log.warning("%s: %s; again in %.2f s", held.stream.name, ending.reason, pause)
         intake.tell("disconnected", now_ms(), ending.reason, again_in_s=round(pause, 3))
-        metrics.RECONNECTS.labels(intake.source, "cool_down" if ending.cool_down else "lost").inc()
+        _count_reconnect(held, "cool_down" if ending.cool_down else "lost")
         try:
             async with asyncio.timeout(pause):
                 await stop.wait()
             return
         except TimeoutError:
             connection, task = _open(held, connection.channels)
+
+
+def _count_reconnect(held: Held, reason: str) -> None:
+    for channel in held.stream.counted:
+        metrics.RECONNECTS.labels(held.intake.source, channel, reason).inc()
 
 
 def _open(held: Held, channels: dict[str, list[str]] | None = None) -> tuple[Connection, asyncio.Task[Ending]]:
@@ -134,6 +147,7 @@ def _pause_s(ending: Ending, limits: VenueSettings, backoff: Backoff) -> float:
 async def watch_gaps(held: Held, stop: asyncio.Event) -> None:
     """Declare gaps as they ripen and hand them to the filler."""
     while not stop.is_set():
+        held.intake.note_ages(now_ms())
         for gap in held.intake.gaps(now_ms()):
             if held.settings.backfill:
                 held.gaps.put_nowait(gap)
@@ -150,9 +164,11 @@ async def fill_gaps(held: Held) -> None:
 
 async def _fill(held: Held, gap: Gap) -> None:
     backoff = Backoff(0.2, 30)
-    for attempt in range(_FILL_TRIES):
+    published = failures = 0
+    parts = list(gap.parts())
+    while parts:
         try:
-            messages = await _fetch(held.history, gap)
+            messages = await _fetch(held.history, parts[0])
         except (NotImplementedError, RefusedError, ValueError) as error:
             log.warning(
                 "%s: gap in %s of %s cannot be filled: %s", held.stream.name, gap.channel, gap.symbol, error,
@@ -161,13 +177,15 @@ async def _fill(held: Held, gap: Gap) -> None:
             held.intake.give_up(gap, str(error), now_ms())
             return
         except UnavailableError as error:
-            if attempt == _FILL_TRIES - 1:
+            failures += 1
+            if failures == _FILL_TRIES:
                 held.intake.give_up(gap, str(error), now_ms())
-            else:
-                await asyncio.sleep(backoff.next_s())
+                return
+            await asyncio.sleep(backoff.next_s())
             continue
-        held.intake.fill(gap, messages, now_ms())
-        return
+        published += held.intake.fill(gap, messages, now_ms())
+        parts.pop(0)
+    held.intake.close(gap, published, now_ms())
 
 
 async def _fetch(history: History, gap: Gap) -> list[Message]:
@@ -177,6 +195,8 @@ async def _fetch(history: History, gap: Gap) -> list[Message]:
         return list(await history.news(["*"], gap.first, gap.last))
     if gap.channel == "bars":
         return list(await history.bars(gap.symbol, "1m", gap.first, gap.last))
+    if gap.channel in ("quotes", "ticker"):
+        return list(await history.quotes(gap.symbol, gap.first, gap.last))
     return list(await history.trades(gap.symbol, gap.first, gap.last))
 
 
@@ -219,10 +239,61 @@ def polls(held: Held, stop: asyncio.Event) -> list[Awaitable[None]]:
     if symbols and not hasattr(settings, "news_feed"):
         since = {"ms": now_ms() - 24 * 3_600_000}
         wanted.append(poll(settings.news_every_s, lambda: news(symbols, since), f"{intake.source} news", stop))
+
+    async def splits() -> None:
+        intake.accept(list(await history.splits(settings.symbols, now_ms())), now_ms())
+
+    if settings.splits_every_s and type(history).splits is not History.splits:
+        wanted.append(poll(settings.splits_every_s, splits, f"{intake.source} splits", stop))
     return wanted
 
 
-async def follow_feed(feed: KafkaFeed, bootstrap: str, sink: Sink, stop: asyncio.Event) -> None:
+async def resume(holds: list[Held], dedupes: dict[str, Dedupe], bootstrap: str, newest: int) -> None:
+    """Read the newest records of our own topics, so that what came while we were down is missed, and nothing doubled.
+
+    ``dedupes`` are those of Kafka feeds, by source.
+    """
+    by_source: dict[str, list[Intake]] = {}
+    for held in holds:
+        by_source.setdefault(held.intake.source, []).append(held.intake)
+    count = 0
+
+    def read() -> None:
+        nonlocal count
+        for kind, topic in [*RESUMED.items(), (Bar, CHECK_TOPIC)]:
+            for _, _, value in read_topic(bootstrap, topic, committed_only=False, newest=newest):
+                with contextlib.suppress(msgspec.DecodeError):
+                    message = decode(value, kind)
+                    for intake in by_source.get(message.source, ()):
+                        intake.remember(message, now_ms())
+                        count += 1
+                    if message.source in dedupes:
+                        dedupes[message.source].new(message)
+
+    await asyncio.to_thread(read)
+    for held in holds:
+        for gap in held.intake.resume(now_ms()):
+            held.gaps.put_nowait(gap)
+    log.info("resumed from %d records of our own", count)
+
+
+async def report_venues(holds: list[Held], url: str, stop: asyncio.Event) -> None:
+    """Tell the relay's system page of each stream, once a second."""
+    client = connect(url)
+    status = SystemStatus(client)
+    try:
+        while not stop.is_set():
+            for held in holds:
+                fields = held.intake.report(now_ms()) | {"waiting_gaps": held.gaps.qsize()}
+                await asyncio.to_thread(status.report, f"venue:{held.stream.name}", **fields)
+            await asyncio.sleep(1)
+    finally:
+        client.close()
+
+
+async def follow_feed(
+    feed: KafkaFeed, bootstrap: str, sink: Sink, stop: asyncio.Event, dedupe: Dedupe, score: Scorer
+) -> None:
     """Read a Kafka topic through its mapping. Offsets are committed after what they became is on the broker."""
     from confluent_kafka import Consumer
 
@@ -244,12 +315,18 @@ async def follow_feed(feed: KafkaFeed, bootstrap: str, sink: Sink, stop: asyncio
                     continue
                 parsed = feed.parse(record.value() or b"", now_ms())
                 for message in parsed.messages:
-                    sink.publish(message)
+                    fresh = dedupe.new(message)
+                    if fresh is None:
+                        metrics.DUPLICATES.labels(f"feed:{feed.source}", feed.topic).inc()
+                        continue
+                    if isinstance(fresh, News) and fresh.sentiment is None:
+                        fresh = msgspec.structs.replace(fresh, sentiment=round(score(text_of(fresh)), 6))
+                    sink.publish(fresh)
                     metrics.MESSAGES.labels(f"feed:{feed.source}", feed.topic).inc()
                 for refused in parsed.rejects:
                     letter = dead_letter(refused.payload, refused.reason, feed.topic, refused.field)
                     sink.dead(letter, now_ms())
-                    metrics.REJECTED.labels(f"feed:{feed.source}", refused.field or "frame").inc()
+                    metrics.REJECTED.labels(f"feed:{feed.source}", feed.topic).inc()
             if records:
                 await asyncio.to_thread(sink.flush)  # type: ignore[attr-defined]
                 await asyncio.to_thread(consumer.commit, asynchronous=False)
@@ -259,7 +336,6 @@ async def follow_feed(feed: KafkaFeed, bootstrap: str, sink: Sink, stop: asyncio
 
 async def check_bars(bootstrap: str, stop: asyncio.Event) -> None:
     """Follow chosen and compared bars and keep the metrics of how they agree."""
-    import msgspec
     from confluent_kafka import Consumer
 
     consumer = Consumer(kafka_client(bootstrap, group_id="signals-bars-check", auto_offset_reset="latest"))
@@ -303,15 +379,24 @@ async def run(settings: Base, stop: asyncio.Event, sink: Publisher | None = None
     sink = sink or Publisher(settings.kafka)
     holds = streams(settings, sink)
     feeds = [KafkaFeed(path) for path in settings.feeds]
+    dedupes = {feed.source: Dedupe() for feed in feeds}
+    if own and settings.resume:
+        await resume(holds, dedupes, settings.kafka, settings.resume_records)
     work = [asyncio.create_task(hold(held, stop)) for held in holds]
     beside = [asyncio.create_task(watch_gaps(held, stop)) for held in holds]
-    beside += [asyncio.create_task(fill_gaps(held)) for held in holds]
+    beside += [asyncio.create_task(fill_gaps(held)) for held in holds for _ in range(_FILLERS)]
+    if settings.redis:
+        beside.append(asyncio.create_task(report_venues(holds, settings.redis, stop)))
     seen: set[str] = set()
     for held in holds:  # one set of polls a venue, not a stream
         if held.intake.source not in seen:
             seen.add(held.intake.source)
             beside += [asyncio.ensure_future(ask) for ask in polls(held, stop)]
-    work += [asyncio.create_task(follow_feed(feed, settings.kafka, sink, stop)) for feed in feeds]
+    score = scorer(settings.sentiment)
+    work += [
+        asyncio.create_task(follow_feed(feed, settings.kafka, sink, stop, dedupes[feed.source], score))
+        for feed in feeds
+    ]
     beside.append(asyncio.create_task(_flush_often(sink, stop)))
     if own:
         beside.append(asyncio.create_task(check_bars(settings.kafka, stop)))

@@ -1,24 +1,28 @@
 """Alpaca's history: ``data.alpaca.markets``. 200 requests a minute on the basic plan; page tokens.
 
 Traps: ``limit`` counts rows in all, not by symbol; news is sorted by update time (an edit moves an article); option
-snapshots carry neither volume nor open interest, so volumes come from the day's option bars.
+snapshots carry neither volume nor open interest, so volumes come from the day's option bars; a split's ``payable_date``
+may lie before its ``ex_date``, which is the day of the new price.
 """
 
 from __future__ import annotations
 
 import time
+from datetime import date, timedelta
 from typing import Any
 
 import msgspec
 
 from connectors.options import Contract, kind_of, reduce_chain
-from connectors.rest.base import History, iso, mark, number
+from connectors.rest.base import History, iso, mark, number, split, today
 from connectors.rest.http import Http
-from connectors.venues.alpaca import Adapter
+from connectors.venues.alpaca import ROUND_LOT, Adapter
 from connectors.venues.base import rfc3339_ms
-from models.messages import TIMEFRAME_MS, Bar, Message, News, OptionSummary, Trade
+from models.messages import TIMEFRAME_MS, Bar, Message, News, OptionSummary, Quote, Status, Trade
 
 _TIMEFRAMES = {"1m": "1Min", "5m": "5Min", "1h": "1Hour", "1d": "1Day"}
+#: Days ahead for which splits are asked.
+SPLIT_DAYS = 60
 #: Contracts in one request for option bars.
 CONTRACTS_MAX = 100
 
@@ -26,10 +30,18 @@ CONTRACTS_MAX = 100
 class AlpacaHistory(History):
     """REST history. ``feed`` is ``iex`` or ``sip``."""
 
-    def __init__(self, base: str, key: str, secret: str, feed: str = "iex", source: str = "alpaca") -> None:
+    def __init__(
+        self,
+        base: str,
+        key: str,
+        secret: str,
+        feed: str = "iex",
+        source: str = "alpaca",
+        round_lot: int = ROUND_LOT,
+    ) -> None:
         self.source, self._feed = source, feed
         self.http = Http(base, {"APCA-API-KEY-ID": key, "APCA-API-SECRET-KEY": secret})
-        self._adapter = Adapter(source=source)
+        self._adapter = Adapter(source=source, round_lot=round_lot)
 
     async def _pages(self, path: str, field: str, params: dict[str, Any]) -> list[Any]:
         pages: list[Any] = []
@@ -55,6 +67,26 @@ class AlpacaHistory(History):
         """``/v2/stocks/trades``."""
         pages = await self._pages("/v2/stocks/trades", "trades", {"symbols": symbol, **self._span(start_ms, end_ms)})
         return mark(self._messages("t", symbol, [r for p in pages for r in p.get(symbol, [])]))  # type: ignore[arg-type]
+
+    async def quotes(self, symbol: str, start_ms: int, end_ms: int) -> list[Quote]:
+        """``/v2/stocks/quotes``."""
+        pages = await self._pages("/v2/stocks/quotes", "quotes", {"symbols": symbol, **self._span(start_ms, end_ms)})
+        return mark(self._messages("q", symbol, [r for p in pages for r in p.get(symbol, [])]))  # type: ignore[arg-type]
+
+    async def splits(self, symbols: list[str], now_ms: int) -> list[Status]:
+        """``/v1/corporate-actions``, forward and reverse splits by ex date (all symbols for ``*``)."""
+        day = today(now_ms)
+        params: dict[str, Any] = {"types": "forward_split,reverse_split", "limit": 1000, "sort": "asc"}
+        params |= {"start": str(day), "end": str(day + timedelta(days=SPLIT_DAYS))}
+        if "*" not in symbols:
+            params["symbols"] = ",".join(symbols)
+        found = []
+        for page in await self._pages("/v1/corporate-actions", "corporate_actions", params):
+            for row in [*page.get("forward_splits", []), *page.get("reverse_splits", [])]:
+                if date.fromisoformat(row["ex_date"]) >= day:
+                    rates = (row["new_rate"], row["old_rate"])
+                    found.append(split(row["symbol"], self.source, row["ex_date"], *rates, now_ms))
+        return found
 
     async def bars(self, symbol: str, timeframe: str, start_ms: int, end_ms: int) -> list[Bar]:
         """``/v2/stocks/bars``, raw prices."""

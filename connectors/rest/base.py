@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
 import msgspec
 
-from models.messages import Bar, Message, News, OptionSummary, Trade
+from models.messages import Bar, Message, News, OptionSummary, Quote, Status, Trade
 
 M = TypeVar("M", bound=Message)
 
@@ -28,6 +29,10 @@ class History:
         """Trades by id, both ends included."""
         raise self._lacks("trades by id")
 
+    async def quotes(self, symbol: str, start_ms: int, end_ms: int) -> list[Quote]:
+        """Quotes in ``[start_ms, end_ms]``."""
+        raise self._lacks("quotes")
+
     async def bars(self, symbol: str, timeframe: str, start_ms: int, end_ms: int) -> list[Bar]:
         """Final bars whose start is in ``[start_ms, end_ms]``."""
         raise self._lacks("bars")
@@ -40,8 +45,47 @@ class History:
         """The option chain of an underlying, now, reduced."""
         raise self._lacks("options")
 
+    async def splits(self, symbols: list[str], now_ms: int) -> list[Status]:
+        """Splits of shares that take effect today in New York or later, as far as they are announced."""
+        raise self._lacks("splits")
+
     async def close(self) -> None:
         """Close the connections."""
+
+
+_NEW_YORK = ZoneInfo("America/New_York")
+
+
+def today(now_ms: int) -> date:
+    """The date in New York."""
+    return datetime.fromtimestamp(now_ms / 1000, _NEW_YORK).date()
+
+
+def split(symbol: str, source: str, day: str, split_to: float, split_from: float, now_ms: int) -> Status:
+    """A split as a Status of kind ``split``: ``split_to`` new shares for ``split_from`` old ones.
+
+    It takes effect at the midnight that begins ``day`` (``2024-06-10``) in New York, before any trade at the new price;
+    the Status's own time is when it was learnt. ValueError names a ratio that cannot be.
+
+    >>> split("NVDA", "polygon", "2024-06-10", 10, 1, 1_717_000_000_000).detail
+    {'split_to': 10, 'split_from': 1, 'effective_ms': 1717992000000}
+    """
+    if not (split_to > 0 and split_from > 0):
+        raise ValueError(f"split of {symbol}: {split_to!r} for {split_from!r}: both must be above 0")
+    effective = datetime.combine(date.fromisoformat(day), time(), _NEW_YORK)
+    return Status(
+        symbol=symbol.upper(),
+        source=source,
+        ingestion_timestamp_ms=now_ms,
+        timestamp_ms=now_ms,
+        kind="split",
+        reason=f"{split_to:g} for {split_from:g} on {day}",
+        detail={
+            "split_to": split_to,
+            "split_from": split_from,
+            "effective_ms": int(effective.timestamp() * 1000),
+        },
+    )
 
 
 def mark(messages: list[M]) -> list[M]:

@@ -1,4 +1,4 @@
-"""Polygon's (Massive's) history: trades in nanoseconds, aggregates in milliseconds, ``next_url`` pages.
+"""Polygon's (Massive's) history: trades and quotes in nanoseconds, aggregates in milliseconds, ``next_url`` pages.
 
 ``/v3/snapshot/options`` carries open interest, IV and the day's volume; news carries no scores of ours.
 """
@@ -11,13 +11,23 @@ from typing import Any
 import msgspec
 
 from connectors.options import Contract, kind_of, reduce_chain
-from connectors.rest.base import History, iso, mark, number
+from connectors.rest.base import History, iso, mark, number, split, today
 from connectors.rest.http import Http
 from connectors.venues.base import rfc3339_ms
 from connectors.venues.polygon import Adapter
-from models.messages import TIMEFRAME_MS, Bar, News, OptionSummary, Trade
+from models.messages import TIMEFRAME_MS, Bar, News, OptionSummary, Quote, Status, Trade
 
 _TIMEFRAMES = {"1s": "1/second", "1m": "1/minute", "5m": "5/minute", "1h": "1/hour", "1d": "1/day"}
+
+
+def _span(start_ms: int, end_ms: int) -> dict[str, Any]:
+    return {
+        "timestamp.gte": start_ms * 1_000_000,
+        "timestamp.lte": end_ms * 1_000_000 + 999_999,
+        "limit": 50_000,
+        "order": "asc",
+        "sort": "timestamp",
+    }
 
 
 class PolygonHistory(History):
@@ -38,17 +48,8 @@ class PolygonHistory(History):
 
     async def trades(self, symbol: str, start_ms: int, end_ms: int) -> list[Trade]:
         """``/v3/trades/{symbol}``."""
-        rows = await self._rows(
-            f"/v3/trades/{symbol}",
-            {
-                "timestamp.gte": start_ms * 1_000_000,
-                "timestamp.lte": end_ms * 1_000_000 + 999_999,
-                "limit": 50_000,
-                "order": "asc",
-                "sort": "timestamp",
-            },
-        )
-        events = [
+        rows = await self._rows(f"/v3/trades/{symbol}", _span(start_ms, end_ms))
+        events: list[dict[str, Any]] = [
             {
                 "ev": "T",
                 "sym": symbol,
@@ -62,10 +63,46 @@ class PolygonHistory(History):
             }
             for row in rows
         ]
+        return self._messages(symbol, events)
+
+    async def quotes(self, symbol: str, start_ms: int, end_ms: int) -> list[Quote]:
+        """``/v3/quotes/{symbol}``."""
+        rows = await self._rows(f"/v3/quotes/{symbol}", _span(start_ms, end_ms))
+        events = [
+            {
+                "ev": "Q",
+                "sym": symbol,
+                "bx": row.get("bid_exchange"),
+                "bp": row.get("bid_price", 0.0),
+                "bs": row.get("bid_size", 0.0),
+                "ax": row.get("ask_exchange"),
+                "ap": row.get("ask_price", 0.0),
+                "as": row.get("ask_size", 0.0),
+                "c": row.get("conditions"),
+                "t": row["sip_timestamp"] // 1_000_000,
+            }
+            for row in rows
+        ]
+        return self._messages(symbol, events)
+
+    def _messages(self, symbol: str, events: list[dict[str, Any]]) -> list[Any]:
+        """Rows of history, written as the socket's events, through the socket's own parser."""
         parsed = self._adapter.parse(msgspec.json.encode(events), int(time.time() * 1000))
         if parsed.rejects:
             raise ValueError(f"{self.source} history of {symbol}: {parsed.rejects[0].reason}")
-        return mark(parsed.messages)  # type: ignore[arg-type]
+        return mark(parsed.messages)
+
+    async def splits(self, symbols: list[str], now_ms: int) -> list[Status]:
+        """``/v3/reference/splits`` by execution date."""
+        params = {"execution_date.gte": str(today(now_ms)), "order": "asc", "sort": "execution_date", "limit": 1000}
+        if len(symbols) == 1 and symbols != ["*"]:
+            params["ticker"] = symbols[0]
+        wanted = None if "*" in symbols else {symbol.upper() for symbol in symbols}
+        return [
+            split(row["ticker"], self.source, row["execution_date"], row["split_to"], row["split_from"], now_ms)
+            for row in await self._rows("/v3/reference/splits", params)
+            if wanted is None or row["ticker"].upper() in wanted
+        ]
 
     async def bars(self, symbol: str, timeframe: str, start_ms: int, end_ms: int) -> list[Bar]:
         """``/v2/aggs/ticker/{symbol}/range``, unadjusted."""

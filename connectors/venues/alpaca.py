@@ -26,6 +26,7 @@ from connectors.venues.base import (
     Reject,
     Size,
     Stream,
+    Tags,
     VenueSettings,
     check_bar,
     check_price,
@@ -51,6 +52,11 @@ CHANNELS = {
     "lulds": "lulds",
     "news": "news",
 }
+_TAGS = Tags(
+    "T",
+    {"t": "trades", "c": "trades", "x": "trades", "q": "quotes", "b": "bars", "u": "bars", "d": "bars", "n": "news",
+     "s": "statuses", "l": "statuses", "i": "statuses"},
+)  # fmt: skip
 #: Policy by code; an unknown code is logged. 405 comes after a successful login and leaves subscriptions as they were.
 POLICY: dict[str, Action] = {
     "400": Action.LOG,
@@ -354,7 +360,7 @@ class Adapter:
         try:
             raws = _raw.decode(frame)
         except (ValueError, RecursionError) as error:
-            parsed.rejects.append(reject(error, frame))
+            parsed.rejects.append(reject(error, frame, _TAGS))
             return parsed
         for raw in raws:
             part = Parsed()
@@ -499,7 +505,7 @@ def _explain(error: Exception, payload: bytes) -> Reject:
     """Say which message types exist when the tag is the trouble."""
     if "Invalid value" in str(error) and ".T`" in str(error):
         return Reject(reason=f"{error}: T must be one of t q b u d c x l s i n", payload=payload, field="T")
-    return reject(error, payload)
+    return reject(error, payload, _TAGS)
 
 
 class Settings(VenueSettings):
@@ -540,4 +546,5 @@ class Settings(VenueSettings):
         from connectors.rest.alpaca import AlpacaHistory
 
         feed = self.feed.rpartition("/")[2]
-        return AlpacaHistory(self.rest, reveal(self.key), reveal(self.secret), "sip" if "sip" in feed else "iex")
+        feed = "sip" if "sip" in feed else "iex"
+        return AlpacaHistory(self.rest, reveal(self.key), reveal(self.secret), feed, round_lot=self.round_lot)

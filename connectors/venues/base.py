@@ -7,6 +7,7 @@ reason, and goes whole to the dead-letter topic.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,11 +32,12 @@ TimeMs = Annotated[int, msgspec.Meta(ge=TIME_MS_MIN, lt=TIME_MS_MAX)]
 
 
 class Reject(msgspec.Struct, frozen=True):
-    """A message that could not be converted: why, which field, and its bytes."""
+    """A message that could not be converted: why, which field, its bytes, and its channel where the bytes tell it."""
 
     reason: str
     payload: bytes
     field: str = ""
+    channel: str = ""
 
 
 class Control(msgspec.Struct, frozen=True):
@@ -116,6 +118,11 @@ class Stream:
     adapter: Venue
     channels: dict[str, list[str]]
 
+    @property
+    def counted(self) -> list[str]:
+        """Its channels by the names that messages are counted under."""
+        return list(dict.fromkeys(COUNTS_FOR.get(name, name) for name in self.channels))
+
 
 class VenueSettings(BaseModel):
     """What every venue has; a venue adds its host, keys, symbols and channels. Times in seconds.
@@ -129,6 +136,7 @@ class VenueSettings(BaseModel):
     channels: list[str] = Field(default_factory=list)
     options: list[str] = Field(default_factory=list, description="underlyings whose option chains are polled")
     options_every_s: float = Field(300, gt=0)
+    splits_every_s: float = Field(21_600, ge=0, description="how often splits are asked for; 0: never")
     news_every_s: float = Field(60, gt=0)
     calendar: str = "XNYS"
     connect_timeout_s: float = Field(10, gt=0)
@@ -196,10 +204,38 @@ def field_of(reason: str) -> str:
     return reason.partition(" = ")[0] if " = " in reason else ""
 
 
-def reject(error: Exception, payload: bytes) -> Reject:
-    """The reject of this payload for this error."""
+def reject(error: Exception, payload: bytes, tags: Tags | None = None) -> Reject:
+    """The reject of this payload for this error; ``tags`` tell its channel."""
     reason = str(error) or type(error).__name__
-    return Reject(reason=reason, payload=payload, field=field_of(reason))
+    return Reject(reason=reason, payload=payload, field=field_of(reason), channel=tags.channel(payload) if tags else "")
+
+
+class Tags:
+    """Which channel a message belongs to, read from its type's field even where the rest is broken.
+
+    >>> Tags("T", {"t": "trades", "q": "quotes"}).channel(b'[{"T": "q", "S":')
+    'quotes'
+    """
+
+    def __init__(self, field: str, channels: dict[str, str]) -> None:
+        self._pattern = re.compile(rb'"%s"\s*:\s*"(\w+)"' % field.encode())
+        self._channels = {name.encode(): channel for name, channel in channels.items()}
+
+    def channel(self, payload: bytes) -> str:
+        """The channel, or empty if the type is missing or unknown."""
+        found = self._pattern.search(payload)
+        return self._channels.get(found[1], "") if found else ""
+
+
+#: Channels whose messages count for another.
+COUNTS_FOR = {
+    "updated_bars": "bars",
+    "daily_bars": "bars",
+    "second_bars": "bars",
+    "agg_trades": "trades",
+    "lulds": "statuses",
+    "imbalances": "statuses",
+}
 
 
 def time_ms(field: str, value: int) -> int:

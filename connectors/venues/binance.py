@@ -25,6 +25,7 @@ from connectors.venues.base import (
     Reject,
     Size,
     Stream,
+    Tags,
     TimeMs,
     VenueSettings,
     check_bar,
@@ -45,6 +46,7 @@ CHANNELS = {
     "bars": "kline_1m",
     "second_bars": "kline_1s",
 }
+_TAGS = Tags("e", {"trade": "trades", "aggTrade": "trades", "kline": "bars", "24hrTicker": "ticker"})
 #: Streams in one SUBSCRIBE: short of any frame limit; five frames a second are allowed.
 STREAMS_PER_FRAME = 200
 #: Streams one connection may hold.
@@ -397,7 +399,7 @@ def _explain(error: Exception, payload: bytes) -> Reject:
             payload=payload,
             field="e",
         )
-    return reject(error, payload)
+    return reject(error, payload, _TAGS)
 
 
 class Settings(VenueSettings):

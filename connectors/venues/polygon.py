@@ -28,6 +28,7 @@ from connectors.venues.base import (
     Reject,
     Size,
     Stream,
+    Tags,
     TimeMs,
     VenueSettings,
     check_bar,
@@ -43,6 +44,10 @@ from models.messages import TIMEFRAME_MS, Bar, Message, Quote, Status, Trade
 
 #: Our channel names, as the subscribe frame's prefix.
 CHANNELS = {"trades": "T", "quotes": "Q", "bars": "AM", "second_bars": "A", "lulds": "LULD", "imbalances": "NOI"}
+_TAGS = Tags(
+    "ev",
+    {"T": "trades", "XT": "trades", "Q": "quotes", "A": "bars", "AM": "bars", "LULD": "statuses", "NOI": "statuses"},
+)
 #: Policy by status word. ``max_connections`` may come after a successful login and subscription, so the pause after it
 #: does not shrink on either; an ``error`` answers one request and leaves the connection as it was.
 POLICY: dict[str, Action] = {
@@ -278,7 +283,7 @@ class Adapter:
         try:
             raws = _raw.decode(frame)
         except (ValueError, RecursionError) as error:
-            parsed.rejects.append(reject(error, frame))
+            parsed.rejects.append(reject(error, frame, _TAGS))
             return parsed
         for raw in raws:
             part = Parsed()
@@ -388,7 +393,7 @@ def _explain(error: Exception, payload: bytes) -> Reject:
     """Say which event kinds exist when the tag is the trouble."""
     if "Invalid value" in str(error) and ".ev`" in str(error):
         return Reject(reason=f"{error}: ev must be one of T Q AM A LULD NOI XT", payload=payload, field="ev")
-    return reject(error, payload)
+    return reject(error, payload, _TAGS)
 
 
 class Settings(VenueSettings):

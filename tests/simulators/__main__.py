@@ -3,6 +3,10 @@
 Prints one JSON line when ready, ``{"alpaca": {"ws": .., "rest": ..}, .., "settings": "FILE"}``: the file is a settings
 file for ``signals ingest --config FILE``. Then it replays real data: daily prices as trades with contiguous ids and as
 minute bars, or minute bars from TSV files. Faults on command: GET ``{rest}/control?fault=drop&amount=1``.
+
+With ``--days-from 2010-01-01`` real trading days are replayed instead, four trades a day at that day's own times, all
+venues in step, once every venue has a subscriber; a last line ``{"days": .., "trades": .., "bars": ..}`` says when all
+has been sent (``bars``: complete days of all symbols but the last, which nothing closes).
 """
 
 from __future__ import annotations
@@ -24,11 +28,13 @@ from models.messages import Message
 from tests.simulators.alpaca import AlpacaSimulator
 from tests.simulators.base import Simulator
 from tests.simulators.binance import BinanceSimulator
-from tests.simulators.data import minute_file, minutes, trades
+from tests.simulators.data import minute_file, minutes, trades, trading_days
 from tests.simulators.polygon import PolygonSimulator
 
 SYMBOLS = {"alpaca": ["AAPL", "MSFT"], "polygon": ["GOOG", "IBM"], "binance_us": ["BTCUSDT", "ETHUSDT"]}
 _REAL = {"BTCUSDT": "AAPL", "ETHUSDT": "MSFT"}
+#: Symbols of a replay of days: at Binance shares against USDT, as it once listed them.
+DAY_SYMBOLS = {"alpaca": ["AAPL", "MSFT"], "polygon": ["GOOG", "IBM"], "binance_us": ["AAPLUSDT", "IBMUSDT"]}
 
 
 def _now(message: Message, at_ms: int) -> Message:
@@ -57,6 +63,33 @@ async def _replay(
                 await stop.wait()
 
 
+async def _replay_days(venues: dict[str, Simulator], since: str, days_per_s: float, stop: asyncio.Event) -> None:
+    """Real days in step at all venues: no venue is more than a quarter of a day ahead of another."""
+    while not stop.is_set() and not all(any(s.channels for s in v.sessions) for v in venues.values()):
+        await asyncio.sleep(0.05)
+    sources = [
+        (venue, trading_days(symbol, symbol.removesuffix("USDT"), since))
+        for name, venue in venues.items()
+        for symbol in DAY_SYMBOLS[name]
+    ]
+    sent = days = 0
+    began = time.monotonic()
+    while not stop.is_set():
+        today = [(venue, day) for venue, source in sources if (day := next(source, None)) is not None]
+        if not today:
+            break
+        for quarter in range(4):
+            for venue, day in today:
+                await venue.feed(day[quarter])
+                sent += len(day[quarter])
+        days += 1
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, days / days_per_s - (time.monotonic() - began))):
+                await stop.wait()
+    print(json.dumps({"days": days, "trades": sent, "bars": sent // 4 - len(sources)}), flush=True)
+    await stop.wait()
+
+
 async def _serve(options: argparse.Namespace) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -64,11 +97,12 @@ async def _serve(options: argparse.Namespace) -> None:
     bars = dict(entry.split("=", 1) for entry in options.bars)
     async with AlpacaSimulator() as alpaca, PolygonSimulator() as polygon, BinanceSimulator() as binance:
         venues: dict[str, Simulator] = {"alpaca": alpaca, "polygon": polygon, "binance_us": binance}
+        listed = DAY_SYMBOLS if options.days_from else SYMBOLS
         lines = [f"venues = {json.dumps(list(venues))}"]
         for name, simulator in venues.items():
             lines += [f"[{name}]", f'host = "{simulator.ws}"', f'rest = "{simulator.rest}"', 'calendar = "24/7"']
-            lines.append(f"symbols = {json.dumps(SYMBOLS[name])}")
-            lines.append('channels = ["trades", "bars"]')
+            lines.append(f"symbols = {json.dumps(listed[name])}")
+            lines.append(f"channels = {json.dumps(['trades'] if options.days_from else ['trades', 'bars'])}")
             lines += ['key = "key"'] if name != "binance_us" else []
             lines += ['secret = "secret"'] if name == "alpaca" else []
         with tempfile.NamedTemporaryFile("w", prefix="simulated-", suffix=".toml") as file:
@@ -76,6 +110,9 @@ async def _serve(options: argparse.Namespace) -> None:
             file.flush()
             ready = {name: {"ws": s.ws, "rest": s.rest} for name, s in venues.items()} | {"settings": file.name}
             print(json.dumps(ready), flush=True)
+            if options.days_from:
+                await _replay_days(venues, options.days_from, options.events_per_s / 24, stop)
+                return
             files = {name: Path(path) for name, path in bars.items()}
             await asyncio.gather(
                 *(_replay(s, SYMBOLS[name], options.events_per_s, files, stop) for name, s in venues.items())
@@ -85,8 +122,9 @@ async def _serve(options: argparse.Namespace) -> None:
 def main() -> None:
     """Parse the command line and serve until Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events-per-s", type=float, default=50, help="events a second and venue")
+    parser.add_argument("--events-per-s", type=float, default=50, help="events a second and venue (of days: of all)")
     parser.add_argument("--bars", nargs="*", default=[], metavar="SYMBOL=FILE", help="minute bars to replay (TSV)")
+    parser.add_argument("--days-from", metavar="DATE", help="replay real trading days since this one instead")
     asyncio.run(_serve(parser.parse_args()))
 
 

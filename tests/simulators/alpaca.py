@@ -6,11 +6,14 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from models.messages import Bar, Message, News, Quote, Trade
+import msgspec
+
+from models.messages import Bar, Message, News, Quote, Status, Trade
 from tests.simulators.base import Session, Simulator, event_ms
 
 _NAMES = {"trades": "trades", "quotes": "quotes", "bars": "bars", "news": "news", "statuses": "statuses",
           "updatedBars": "updated_bars", "dailyBars": "daily_bars", "lulds": "lulds"}  # fmt: skip
+_STATUS = {"halt": "H", "pause": "P", "quotation_resume": "Q", "resume": "T"}
 #: Most rows in one page of history, so that paging is met.
 PAGE = 500
 
@@ -50,6 +53,12 @@ def wire(message: Message) -> dict[str, Any]:
                     "bs": int(message.bid_size or 0) // 100, "ap": message.ask_price or 0,
                     "as": int(message.ask_size or 0) // 100, "c": ["R"], "z": "C",
                     "t": iso(message.timestamp_ms)}  # fmt: skip
+        case Status(kind="luld"):
+            return {"T": "l", "S": message.symbol, "u": message.detail["u"], "d": message.detail["d"], "i": "B",
+                    "z": "C", "t": iso(message.timestamp_ms)}  # fmt: skip
+        case Status():
+            return {"T": "s", "S": message.symbol, "sc": _STATUS[message.kind], "sm": message.kind, "rc": "T12",
+                    "rm": message.reason, "z": "C", "t": iso(message.timestamp_ms)}  # fmt: skip
         case News():
             return {"T": "n", "id": int(message.news_id), "headline": message.headline, "summary": message.summary,
                     "author": message.author, "created_at": iso(message.created_ms), "content": "",
@@ -122,6 +131,23 @@ class AlpacaSimulator(Simulator):
         """Epoch milliseconds where RFC 3339 belongs."""
         return json.dumps([wire(message) | {"t": str(event_ms(message))}])
 
+    async def correct(self, count: int) -> None:
+        """Each trade corrected to another price, then cancelled; each bar updated."""
+        await self._to_all(self._correction, count)
+        for (channel, _), held in list(self.history.items()):
+            if channel == "bars":
+                updated = [msgspec.structs.replace(m, volume=m.volume + 1, revision=1) for m in held[-count:]]
+                for session in [s for s in self.sessions if "updated_bars" in s.channels]:
+                    await self._send(session, updated)
+
+    def _correction(self, message: Message) -> str:
+        assert isinstance(message, Trade)
+        number = str(10_000_000 + int(message.trade_id))
+        corrected = msgspec.structs.replace(
+            message, kind="correction", corrects_id=message.trade_id, trade_id=number, price=message.price + 0.01
+        )
+        return self.encode([corrected, msgspec.structs.replace(corrected, kind="cancel", corrects_id="")])[0]
+
     async def error(self, code: Any) -> None:
         """An error while streaming."""
         for session in list(self.sessions):
@@ -130,7 +156,16 @@ class AlpacaSimulator(Simulator):
     def serve_history(self, path: str, query: dict[str, str]) -> Any:
         """Trades, bars, news, option snapshots and option bars, by pages of :data:`PAGE`."""
         skip = int(query.get("page_token", "0"))
-        if path in ("/v2/stocks/trades", "/v2/stocks/bars"):
+        if path == "/v1/corporate-actions":
+            wanted = query.get("symbols", "").split(",")
+            held: dict[str, list[Any]] = {"forward_splits": [], "reverse_splits": []}
+            for symbol, day, to, of in self.splits:
+                if query["start"] <= day <= query["end"] and (symbol in wanted or "symbols" not in query):
+                    held["forward_splits" if to > of else "reverse_splits"].append(
+                        {"symbol": symbol, "new_rate": to, "old_rate": of, "process_date": day, "ex_date": day}
+                    )
+            return {"corporate_actions": held, "next_page_token": None}
+        if path in ("/v2/stocks/trades", "/v2/stocks/bars", "/v2/stocks/quotes"):
             kind = path.rpartition("/")[2]
             start, end = ms(query["start"]), ms(query["end"])
             rows: list[tuple[str, dict[str, Any]]] = []

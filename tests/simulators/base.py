@@ -29,6 +29,7 @@ from models.messages import Bar, Message, News, Quote, Trade
 FAULTS = (
     "refuse_key", "drop", "mute", "freeze", "duplicates", "late", "out_of_order", "wrong_units", "garbage", "oversize",
     "connection_limit", "symbol_limit", "error", "shutdown", "cut", "http_429", "http_500", "slow_handshake",
+    "corrections",
 )  # fmt: skip
 
 
@@ -87,6 +88,7 @@ class Simulator:
         self.ban_s = "0"
         self.requests: list[str] = []
         self.errors_next: list[Any] = []
+        self.splits: list[tuple[str, str, float, float]] = []  # symbol, day of the new price, to, from
         self._server: Server | None = None
 
     # -- life ------------------------------------------------------------------------------------------------------
@@ -258,6 +260,8 @@ class Simulator:
                     await self.send(session, '[{"T":"n","headline":"' + "x" * count + '"}]')
             case "error":
                 await self.error(detail)
+            case "corrections":
+                await self.correct(count)
             case "shutdown":
                 await self.shutdown(amount)
             case _:
@@ -276,6 +280,9 @@ class Simulator:
         if kind == 0:
             return "".join(chr(self.rng.randint(32, 126)) for _ in range(self.rng.randint(1, 60)))
         return ('[{"T":"t","S":', '{"stream":1}', '[{"ev":"T","sym":"A","p":"x"},{"T":"t","S":"A"}]')[kind - 1]
+
+    async def correct(self, count: int) -> None:
+        """Amend or take back the newest events in the venue's own way; a venue without such messages sends nothing."""
 
     async def error(self, code: Any) -> None:
         """Send an error of the venue's own form to every client."""

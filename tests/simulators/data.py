@@ -6,10 +6,11 @@ import csv
 import gzip
 import itertools
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
 
+from connectors.calendars import calendar
 from models.messages import Bar, Trade
 
 #: 2016-04-18 14:00 UTC, inside a session of the New York Stock Exchange.
@@ -45,6 +46,31 @@ def trades(symbol: str, real: str = "AAPL", first_id: int = 1, step_ms: int = 50
                 size=float(1 + at % 400),
                 trade_id=str(at),
             )
+
+
+def trading_days(symbol: str, real: str, since: str) -> Iterator[list[list[Trade]]]:
+    """Real daily prices as the trades of each day, at that day's own times; for each day the trades of its quarters.
+
+    Each day trades at the open, then at its extremes (the farther from the close first), then at the close, with a
+    quarter of the day's volume each: a daily bar built from them is the real one.
+    """
+    from bokeh_sampledata import stocks
+
+    table, number, exchange = getattr(stocks, real), itertools.count(1), calendar("XNYS")
+    names = ("date", "open", "high", "low", "close", "volume")
+    for day, open_, high, low, close, volume in zip(*(table[name] for name in names), strict=True):
+        if date.fromisoformat(day) < date.fromisoformat(since):
+            continue
+        session = exchange.session_on(day)
+        extremes = (low, high) if close >= open_ else (high, low)
+        third = (session.close_ms - session.open_ms) // 3
+        quarter = float(volume // 4)
+        sizes = (quarter, quarter, quarter, float(volume) - 3 * quarter)
+        times = (session.open_ms, session.open_ms + third, session.open_ms + 2 * third, session.close_ms - 1)
+        yield [
+            [Trade(symbol=symbol, timestamp_ms=at, price=float(price), size=size, trade_id=str(next(number)))]
+            for at, price, size in zip(times, (open_, *extremes, close), sizes, strict=True)
+        ]
 
 
 def minutes(symbol: str, real: str = "AAPL") -> Iterator[Bar]:

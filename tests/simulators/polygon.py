@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+
 from models.messages import Bar, Message, Quote, Trade
 from tests.simulators.base import Session, Simulator, event_ms
 
@@ -77,6 +79,14 @@ class PolygonSimulator(Simulator):
         """Nanoseconds, as the REST interface has them, where milliseconds belong."""
         return json.dumps([wire(message) | {"t": event_ms(message) * 1_000_000}])
 
+    async def correct(self, count: int) -> None:
+        """The newest bars again, with another volume."""
+        for (channel, symbol), held in list(self.history.items()):
+            if channel == "bars":
+                again = [msgspec.structs.replace(m, volume=m.volume + 1) for m in held[-count:]]
+                for session in [s for s in self.sessions if {symbol, "*"} & s.channels.get("bars", set())]:
+                    await self._send(session, again)
+
     async def error(self, code: Any) -> None:
         """A status while streaming."""
         for session in list(self.sessions):
@@ -98,6 +108,20 @@ class PolygonSimulator(Simulator):
             if skip + PAGE < len(rows):
                 body["next_url"] = f"{again}&cursor={skip + PAGE}"
             return body
+        if path.startswith("/v3/quotes/"):
+            start, end = int(query["timestamp.gte"]) // 1_000_000, int(query["timestamp.lte"]) // 1_000_000
+            quotes = [
+                {"ask_exchange": w["ax"], "ask_price": w["ap"], "ask_size": w["as"], "bid_exchange": w["bx"],
+                 "bid_price": w["bp"], "bid_size": w["bs"], "sip_timestamp": w["t"] * 1_000_000 + 345_678}
+                for w in (wire(m) for m in self.between("quotes", parts[2], start, end))
+            ]  # fmt: skip
+            return {"status": "OK", "results": quotes}
+        if path == "/v3/reference/splits":
+            return {"status": "OK", "results": [
+                {"ticker": symbol, "execution_date": day, "split_to": to, "split_from": of}
+                for symbol, day, to, of in self.splits
+                if day >= query["execution_date.gte"] and query.get("ticker", symbol) == symbol
+            ]}  # fmt: skip
         if path.startswith("/v2/aggs/ticker/"):
             bars = self.between("bars", parts[3], int(parts[7]), int(parts[8]))
             results = [{"c": b.close, "h": b.high, "l": b.low, "n": 1, "o": b.open, "t": b.start_ms, "v": b.volume,

@@ -70,7 +70,20 @@ def test_an_outage_spans_from_the_last_event_before_to_the_first_after() -> None
         assert outages.see("A", at) is None
     outages.lost()
     outages.lost()
-    assert outages.see("B", 9_000) is None  # never heard before: nothing to miss
     assert outages.see("A", 2_950) is None  # a late one does not end it
     assert outages.see("A", 8_000) == (2_900, 8_100)
     assert outages.see("A", 8_100) is None
+
+
+def test_a_symbol_first_heard_after_an_outage_may_have_begun_in_it() -> None:
+    outages = Outages(margin_ms=100)
+    outages.lost()
+    assert outages.see("A", 1_000) is None  # nothing was heard before it: nothing can be missed
+    outages.lost()
+    assert outages.see("A", 2_000) == (900, 2_100)
+    assert outages.see("B", 9_000) == (900, 2_100)  # not later: B was listened to since 2,000
+    assert outages.see("B", 9_100) is None
+    outages.lost()
+    assert outages.see("C", 800) is None  # from before: it does not say what came since
+    assert outages.see("C", 12_000) == (900, 12_100)
+    assert outages.see("D", 13_000) == (900, 12_100)
