@@ -4,18 +4,21 @@ import asyncio
 import itertools
 import random
 from collections.abc import Callable, Coroutine
+from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
 
-from models.messages import News, Status, Trade
+from models.messages import News, OptionSummary, Quote, Status, Trade
 from tests.simulators.alpaca import AlpacaSimulator
 from tests.simulators.base import Simulator
 from tests.simulators.binance import BinanceSimulator
 from tests.simulators.data import START_MS, minutes, trades
 from tests.simulators.harness import Collected, Running, ingesting, settings, until
 from tests.simulators.polygon import PolygonSimulator
+from udfs.side_inputs import split_row
 
 VENUES: dict[str, type[Simulator]] = {
     "alpaca": AlpacaSimulator,
@@ -475,6 +478,162 @@ def test_one_refused_venue_does_not_end_the_others() -> None:
                 assert len(await running.task) == 1
 
     asyncio.run(go())
+
+
+def quotes(first: int, last: int, **more: Any) -> list[Quote]:
+    return [
+        Quote(symbol="AAPL", timestamp_ms=START_MS + 50 * n, bid_price=100.0 + n, bid_size=200, ask_price=101.0 + n,
+              ask_size=100, **more)
+        for n in range(first, last)
+    ]  # fmt: skip
+
+
+def heard(running: Running) -> list[Quote]:
+    return [m for m in running.sink.messages if isinstance(m, Quote)]
+
+
+@pytest.mark.parametrize("venue", ["alpaca", "polygon"])
+def test_quotes_missed_in_an_outage_are_fetched_and_marked(venue: str) -> None:
+    async def scenario(simulator: Simulator, running: Running) -> None:
+        await subscribed(simulator)
+        await feed(simulator, quotes(0, 20))
+        await until(lambda: len(heard(running)) == 20)
+        await simulator.fault("drop")
+        await feed(simulator, quotes(20, 30))
+        await subscribed(simulator)
+        await feed(simulator, quotes(30, 40))
+        await until(lambda: len(heard(running)) == 40 and running.sink.statuses("gap_filled"))
+        got = sorted(heard(running), key=lambda q: q.timestamp_ms)
+        assert [q.bid_price for q in got] == [100.0 + n for n in range(40)]
+        assert [q.backfilled for q in got] == [False] * 20 + [True] * 10 + [False] * 10
+
+    got = play(venue, scenario, channels=["trades", "quotes"], backoff_min_s=0.3, backoff_max_s=0.4)
+    assert [s.detail["channel"] for s in got.statuses("gap")] == ["quotes"]
+
+
+def test_binance_has_no_history_of_tickers_and_says_so() -> None:
+    async def scenario(simulator: Simulator, running: Running) -> None:
+        await subscribed(simulator)
+        await feed(simulator, quotes(0, 5, last_price=100.0))
+        await until(lambda: len(heard(running)) == 5)
+        await simulator.fault("drop")
+        await subscribed(simulator)
+        await feed(simulator, quotes(9, 10, last_price=100.0))
+        await until(lambda: running.sink.statuses("gap_unfilled"))
+
+    got = play("binance", scenario, channels=["trades", "ticker"])
+    (gap,), (unfilled,) = got.statuses("gap"), got.statuses("gap_unfilled")
+    assert gap.detail["channel"] == "ticker"
+    assert unfilled.reason == "binance has no history of quotes"
+
+
+def test_a_symbol_that_first_trades_in_an_outage_is_not_forgotten() -> None:
+    async def scenario(simulator: Simulator, running: Running) -> None:
+        await subscribed(simulator)
+        await feed(simulator, itertools.islice(trades("AAPL"), 10))
+        await until(lambda: len(running.sink.trade_ids) == 10)
+        await simulator.fault("drop")
+        await feed(simulator, itertools.islice(trades("MSFT", first_id=1000), 12, 20))
+        await subscribed(simulator)
+        await feed(simulator, itertools.islice(trades("AAPL"), 30, 31))
+        await feed(simulator, itertools.islice(trades("MSFT", first_id=1000), 40, 41))
+        await until(lambda: len(running.sink.statuses("gap_filled")) == 2)
+
+    got = play("alpaca", scenario, symbols=["AAPL", "MSFT"], backoff_min_s=0.3, backoff_max_s=0.4)
+    assert sorted(got.trade_ids) == [*ids(1, 10), 31, *ids(1012, 1019), 1040]
+
+
+@pytest.mark.parametrize("venue", ["alpaca", "polygon"])
+def test_option_chains_and_splits_are_polled_by_the_running_process(venue: str) -> None:
+    async def scenario(simulator: Simulator, running: Running) -> None:
+        def found(kind: type) -> list[Any]:
+            return [m for m in running.sink.messages if isinstance(m, kind)]
+
+        await until(lambda: len([r for r in simulator.requests if "snapshot" in r]) >= 3, what="polls go on")
+        await until(lambda: found(OptionSummary) and running.sink.statuses("split"))
+        summary = found(OptionSummary)[0]
+        assert (summary.symbol, summary.source, summary.put_call_ratio) == ("AAPL", venue, 0.5)
+        assert summary.timestamp_ms < summary.ingestion_timestamp_ms  # event time and arrival
+        (split,) = running.sink.statuses("split")  # asked for many times, said once
+        assert split_row(split)[1] == 4.0
+
+    def before(simulator: Simulator) -> None:
+        day = datetime.now(ZoneInfo("America/New_York")).date() + timedelta(days=3)
+        simulator.splits = [("AAPL", str(day), 4, 1)]
+
+    play(venue, scenario, before=before, options=["AAPL"], options_every_s=0.05, splits_every_s=0.05)
+
+
+def test_polygon_news_is_polled_scored_and_not_repeated() -> None:
+    async def scenario(simulator: Simulator, running: Running) -> None:
+        await until(lambda: len([r for r in simulator.requests if "/v2/reference/news" in r]) >= 3)
+
+    got = play("polygon", scenario, news=["AAPL"], news_every_s=0.05)
+    (news,) = [m for m in got.messages if isinstance(m, News)]
+    assert news.sentiment is not None
+    assert news.sentiment > 0.3
+    assert (news.created_ms, news.ingestion_timestamp_ms is not None) == (1_714_140_000_000, True)
+
+
+def test_halts_and_bands_come_through() -> None:
+    at = START_MS
+
+    async def scenario(simulator: Simulator, running: Running) -> None:
+        await until(lambda: any("statuses" in s.channels for s in simulator.sessions))
+        for kind in ("halt", "quotation_resume", "resume"):
+            await simulator.feed([Status(symbol="AAPL", timestamp_ms=at, kind=kind, reason="News Pending")])
+        await until(lambda: running.sink.statuses("resume"))
+
+    got = play("alpaca", scenario, channels=["trades", "statuses"])
+    told = got.statuses("halt", "quotation_resume", "resume")
+    assert [(s.kind, s.symbol, s.timestamp_ms) for s in told] == [
+        ("halt", "AAPL", at), ("quotation_resume", "AAPL", at), ("resume", "AAPL", at),
+    ]  # fmt: skip
+    assert told[0].detail["rc"] == "T12"
+
+
+def test_corrections_on_command() -> None:
+    async def scenario(simulator: Simulator, running: Running) -> None:
+        await subscribed(simulator)
+        await feed(simulator, itertools.islice(trades("AAPL"), 5))
+        await feed(simulator, itertools.islice(minutes("AAPL"), 2))
+        await simulator.fault("corrections", 1)
+        await until(lambda: any(b.revision for b in running.sink.bars))
+
+    got = play("alpaca", scenario, channels=["trades", "bars", "updated_bars"])
+    kinds = [(m.kind, m.corrects_id, m.trade_id) for m in got.messages if isinstance(m, Trade)]
+    assert kinds[5:] == [("correction", "5", "10000005"), ("cancel", "", "10000005")]
+    assert [b.revision for b in got.bars] == [0, 0, 1]
+    got = play("polygon", scenario)
+    assert [b.revision for b in got.bars] == [0, 0, 1]
+
+
+def test_the_test_feed_is_a_feed_like_others() -> None:
+    async def scenario(simulator: Simulator, running: Running) -> None:
+        await subscribed(simulator)
+        await feed(simulator, itertools.islice(trades("FAKEPACA"), 5))
+        await until(lambda: len(running.sink.trade_ids) == 5)
+
+    assert play("alpaca", scenario, feed="v2/test", symbols=["FAKEPACA"]).trade_ids == ids(1, 5)
+
+
+def test_a_login_that_succeeds_does_not_reset_the_backoff_data_does() -> None:
+    async def scenario(simulator: Simulator, running: Running) -> None:
+        for lost in range(1, 6):  # each time after a sound login and subscription
+            await subscribed(simulator)
+            await simulator.fault("drop")
+            await until(lambda lost=lost: len(running.sink.statuses("disconnected")) == lost)
+        await subscribed(simulator)
+        await feed(simulator, itertools.islice(trades("AAPL"), 5))
+        await until(lambda: len(running.sink.trade_ids) == 5)
+        await simulator.fault("drop")
+        await until(lambda: len(running.sink.statuses("disconnected")) == 6)
+
+    got = play("alpaca", scenario, backoff_min_s=0.02, backoff_max_s=10)
+    pauses = [s.detail["again_in_s"] for s in got.statuses("disconnected")]
+    for number, pause in enumerate(pauses[:5]):
+        assert 0.01 * 2**number <= pause <= 0.021 * 2**number
+    assert pauses[5] <= 0.021
 
 
 def test_statuses_carry_source_and_time() -> None:

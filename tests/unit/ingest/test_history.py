@@ -13,11 +13,12 @@ from connectors.rest.alpaca import AlpacaHistory
 from connectors.rest.binance import BinanceHistory
 from connectors.rest.http import Http, RefusedError, UnavailableError
 from connectors.rest.polygon import PolygonHistory
-from models.messages import Trade
+from models.messages import Quote, Trade
 from tests.simulators.alpaca import AlpacaSimulator
 from tests.simulators.binance import BinanceSimulator
 from tests.simulators.data import START_MS, minutes, trades
 from tests.simulators.polygon import PolygonSimulator
+from udfs.side_inputs import split_row
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -50,6 +51,54 @@ def test_trades_by_id_over_many_pages() -> None:
             assert [int(m.trade_id) for m in got] == list(range(500, 2601))
             assert len(simulator.requests) == 3
             await history.close()
+
+    run(go())
+
+
+def test_quotes_where_the_venue_has_them() -> None:
+    async def go() -> None:
+        source = [
+            Quote(symbol="AAPL", timestamp_ms=START_MS + n, bid_price=10.0 + n, bid_size=300, ask_price=11.0 + n,
+                  ask_size=200)
+            for n in range(700)
+        ]  # fmt: skip
+        async with AlpacaSimulator() as one, PolygonSimulator() as two:
+            for simulator in (one, two):
+                await simulator.feed(source)
+            for history in (AlpacaHistory(one.rest, "k", "s"), PolygonHistory(two.rest, "k")):
+                got = await history.quotes("AAPL", START_MS + 1, START_MS + 650)
+                want = [(q.timestamp_ms, q.bid_price, q.bid_size, q.ask_price, q.ask_size) for q in source[1:651]]
+                assert [(q.timestamp_ms, q.bid_price, q.bid_size, q.ask_price, q.ask_size) for q in got] == want
+                assert all(q.backfilled for q in got)
+                await history.close()
+        history = BinanceHistory("http://127.0.0.1:1", "binance_us")
+        with pytest.raises(NotImplementedError, match="binance_us has no history of quotes"):
+            await history.quotes("BTCUSDT", 0, 1)
+        await history.close()
+
+    run(go())
+
+
+def test_splits_of_both_venues() -> None:
+    now = 1_717_700_000_000  # 2024-06-06 in New York
+
+    async def go() -> None:
+        async with AlpacaSimulator() as one, PolygonSimulator() as two:
+            for simulator in (one, two):
+                simulator.splits = [
+                    ("NVDA", "2024-06-10", 10, 1), ("OLD", "2024-06-05", 2, 1), ("TINY", "2024-06-06", 1, 8),
+                    ("ELSE", "2024-06-10", 3, 1),
+                ]  # fmt: skip
+            for history in (AlpacaHistory(one.rest, "k", "s"), PolygonHistory(two.rest, "k")):
+                got = await history.splits(["NVDA", "OLD", "TINY"], now)
+                assert [(s.symbol, s.kind, s.timestamp_ms) for s in got] == [
+                    ("NVDA", "split", now), ("TINY", "split", now),
+                ]  # fmt: skip
+                midnight = 1_717_992_000_000  # 2024-06-10 00:00 in New York
+                assert split_row(got[0]) == (midnight, 10.0)
+                assert split_row(got[1]) == (midnight - 4 * 86_400_000, 0.125)
+                assert {s.symbol for s in await history.splits(["*"], now)} == {"NVDA", "TINY", "ELSE"}
+                await history.close()
 
     run(go())
 
