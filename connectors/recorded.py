@@ -10,8 +10,10 @@ def split_line(line: bytes) -> tuple[bytes, int | None]:
     (b'{"e":"trade"}', 1672515782136)
     >>> split_line(b'{"e":"trade"}')
     (b'{"e":"trade"}', None)
+    >>> split_line(b'1672515782136000000\\t[]\\r\\n')
+    (b'[]', 1672515782136)
     """
-    line = line.strip()
+    line = line.removeprefix(b"\xef\xbb\xbf").strip()  # a byte order mark, as some editors write
     digits = 0
     while digits < min(len(line), 20) and line[digits : digits + 1].isdigit():
         digits += 1

@@ -358,7 +358,7 @@ class Adapter:
     def _one_by_one(self, frame: bytes, now_ms: int | None) -> Parsed:
         parsed = Parsed()
         try:
-            raws = _raw.decode(frame)
+            raws = _raw.decode(b"[%s]" % frame if frame.lstrip().startswith(b"{") else frame)  # recorded one by one
         except (ValueError, RecursionError) as error:
             parsed.rejects.append(reject(error, frame, _TAGS))
             return parsed

@@ -168,6 +168,7 @@ _event = msgspec.json.Decoder(_Events, strict=False)
 _wrapped = msgspec.json.Decoder(_RawWrapped)
 _book_ticker = msgspec.json.Decoder(_BookTicker, strict=False)
 _anything = msgspec.json.Decoder(dict[str, Any])
+_raws = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Adapter:
@@ -306,6 +307,11 @@ class Adapter:
             payload = frame
             if b'"stream"' in frame[:64] or b'"data"' in frame[:16]:
                 payload = bytes(_wrapped.decode(frame).data)
+            if payload.lstrip().startswith(b"["):  # many events at once, as some streams and recorders write them
+                parsed = self._each(payload, now_ms)
+                if payload is not frame and parsed == Parsed():
+                    raise fail("data", [], "an event, or some")
+                return parsed
             held = _anything.decode(payload)
             if "e" in held:
                 self._take([_event.decode(payload)], now_ms, parsed)
@@ -315,6 +321,15 @@ class Adapter:
                 parsed.controls.append(_control(held))
         except (ValueError, RecursionError) as error:
             parsed = Parsed(rejects=[_explain(error, frame)])
+        return parsed
+
+    def _each(self, payload: bytes, now_ms: int | None) -> Parsed:
+        parsed = Parsed()
+        for raw in map(bytes, _raws.decode(payload)):
+            if raw.startswith(b"["):
+                parsed.rejects.append(reject(ValueError("Expected `object`, got `array`"), raw))
+            else:
+                parsed.extend(self.parse(raw, now_ms))
         return parsed
 
     def _agg_trade(self, item: _AggTrade, now_ms: int | None) -> Message:

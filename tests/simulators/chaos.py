@@ -2,25 +2,28 @@
 
     python -m tests.simulators.chaos --minutes 30 --seed 7
 
-Promise checked: each trade and each minute bar of the truth is published exactly once, or was declared as a gap that
-was then filled; each spoilt message is in dead-letter. The seed is printed first; the last line is the account.
+Promise checked: each trade, each minute bar and (where the venue has a history of them) each quote of the truth is
+published exactly once, or was declared as a gap that was then filled. The seed is printed first; the last lines are the
+accounts, one a venue.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import random
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
-from models.messages import Trade
+from models.messages import Quote, Trade
 from tests.simulators.alpaca import AlpacaSimulator
 from tests.simulators.base import Simulator
 from tests.simulators.binance import BinanceSimulator
-from tests.simulators.data import minutes, trades
+from tests.simulators.data import START_MS, minutes, trades
 from tests.simulators.harness import Collected, ingesting, settings, until
 from tests.simulators.polygon import PolygonSimulator
 
@@ -39,6 +42,8 @@ _SPECIAL = {
     "polygon": [("connection_limit", 1)],
     "binance": [("shutdown", 0.3)],
 }
+#: Venues whose quotes can be fetched again.
+_QUOTED = ("alpaca", "polygon")
 _SYMBOLS = ("AAPL", "MSFT")
 
 
@@ -65,22 +70,25 @@ async def one(venue: str, seconds: float, seed: int) -> dict[str, Any]:
             ping_timeout_s=0.5,
             cool_down_s=0.3,
             margin_ms=30_000,
+            channels=["trades", "bars", "quotes"] if venue in _QUOTED else ["trades", "bars"],
         )
         async with ingesting(config) as running:
             sink = running.sink
             await until(lambda: any("trades" in s.channels for s in simulator.sessions))
             sources = {name: trades(name, real=name) for name in _SYMBOLS}
             candles = {name: minutes(name, real=name) for name in _SYMBOLS}
+            quotes = {name: _quotes(name) for name in _SYMBOLS if venue in _QUOTED}
             end = time.monotonic() + seconds
             for name in _SYMBOLS:  # a first event of each, so that what follows can be missed
-                await simulator.feed([next(sources[name]), next(candles[name])])
-            await until(lambda: len(sink.trade_ids) == 2 and len(sink.bars) == 2)
+                await simulator.feed([next(sources[name]), next(candles[name]), *_next(quotes, name)])
+            await until(lambda: len(sink.trade_ids) == 2 and len(sink.bars) == 2 and len(_quoted(sink)) == len(quotes))
             torment = asyncio.create_task(_torment(venue, simulator, end, rng, faults))
             turn = 0
             while time.monotonic() < end:
                 turn += 1
                 for name in _SYMBOLS:
                     await simulator.feed([next(sources[name]) for _ in range(rng.randint(1, 6))])
+                    await simulator.feed(_next(quotes, name))
                     if turn % 5 == 0:
                         await simulator.feed([bar for bar in [next(candles[name], None)] if bar])
                 await asyncio.sleep(0.02)
@@ -88,11 +96,26 @@ async def one(venue: str, seconds: float, seed: int) -> dict[str, Any]:
             simulator.mute_until = 0
             simulator.late_next = simulator.shuffle_next = simulator.duplicate_next = simulator.limit_next = 0
             await simulator.release()
-            await _calm(simulator, sources, candles, sink)
+            await _calm(simulator, sources, candles, quotes, sink)
             return _account(venue, simulator, sink, faults)
 
 
-async def _calm(simulator: Simulator, sources: Any, candles: Any, sink: Collected) -> None:
+def _quotes(symbol: str) -> Iterator[Quote]:
+    for number in itertools.count():
+        bid = 100.0 + number % 50
+        stamp = START_MS + 70 * number
+        yield Quote(symbol=symbol, timestamp_ms=stamp, bid_price=bid, bid_size=300, ask_price=bid + 0.25, ask_size=200)
+
+
+def _next(quotes: dict[str, Iterator[Quote]], name: str) -> list[Quote]:
+    return [next(quotes[name])] if name in quotes else []
+
+
+def _quoted(sink: Collected) -> list[tuple[str, int]]:
+    return [(m.symbol, m.timestamp_ms) for m in sink.messages if isinstance(m, Quote)]
+
+
+async def _calm(simulator: Simulator, sources: Any, candles: Any, quotes: Any, sink: Collected) -> None:
     """A quiet end: events go on until everything fed is published."""
 
     def fed(channel: str) -> int:
@@ -101,12 +124,13 @@ async def _calm(simulator: Simulator, sources: Any, candles: Any, sink: Collecte
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         for name in _SYMBOLS:
-            await simulator.feed([next(sources[name])])
+            await simulator.feed([next(sources[name]), *_next(quotes, name)])
             await simulator.feed([bar for bar in [next(candles[name], None)] if bar])
         await asyncio.sleep(0.2)
         trades_in, bars_in = len(set(_keys(sink))), len({(b.symbol, b.start_ms) for b in sink.bars})
         settled = len(sink.statuses("gap")) == len(sink.statuses("gap_filled", "gap_unfilled"))
-        if trades_in == fed("trades") and bars_in == fed("bars") and settled:
+        quotes_in = len(set(_quoted(sink)))
+        if trades_in == fed("trades") and bars_in == fed("bars") and quotes_in == fed("quotes") and settled:
             return
 
 
@@ -135,14 +159,24 @@ def _account(venue: str, simulator: Simulator, sink: Collected, faults: Counter[
     bars = Counter((b.symbol, b.start_ms) for b in sink.bars)
     bars_doubled = [key for key, count in bars.items() if count > 1]
     bars_missing = bars_truth - set(bars)
+    quotes_truth = {
+        (symbol, m.timestamp_ms)  # type: ignore[attr-defined]
+        for (channel, symbol), held in simulator.history.items()
+        if channel == "quotes"
+        for m in held
+    }
+    quotes = Counter(_quoted(sink))
+    quotes_doubled = [key for key, count in quotes.items() if count > 1]
+    quotes_missing = quotes_truth - set(quotes)
     gaps, filled = sink.statuses("gap"), sink.statuses("gap_filled")
     account = {
         "venue": venue,
         "trades": len(truth),
         "bars": len(bars_truth),
+        "quotes": len(quotes_truth),
         "backfilled": sum(m.backfilled for m in sink.messages),
-        "doubled": len(doubled) + len(bars_doubled),
-        "missing": len(missing) + len(bars_missing),
+        "doubled": len(doubled) + len(bars_doubled) + len(quotes_doubled),
+        "missing": len(missing) + len(bars_missing) + len(quotes_missing),
         "gaps": len(gaps),
         "gaps_filled": len(filled),
         "gaps_unfilled": len(sink.statuses("gap_unfilled")),
@@ -154,6 +188,8 @@ def _account(venue: str, simulator: Simulator, sink: Collected, faults: Counter[
     assert not bars_doubled, f"{venue}: bars published twice: {sorted(bars_doubled)[:5]}: {account}"
     assert set(published) <= truth, f"{venue}: published what never was: {sorted(set(published) - truth)[:5]}"
     assert not missing, f"{venue}: never published: {sorted(missing)[:5]} of {len(missing)}: {account}"
+    assert not quotes_doubled, f"{venue}: quotes published twice: {sorted(quotes_doubled)[:5]}: {account}"
+    assert not quotes_missing, f"{venue}: quotes never published: {sorted(quotes_missing)[:5]}: {account}"
     assert not bars_missing, f"{venue}: bars never published: {sorted(bars_missing)[:5]}: {account}"
     assert len(filled) + account["gaps_unfilled"] == len(gaps), f"{venue}: a declared gap was forgotten: {account}"
     return account

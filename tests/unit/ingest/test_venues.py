@@ -227,3 +227,35 @@ def test_the_folder_is_the_list() -> None:
     assert names() == ["alpaca", "binance", "binance_us", "polygon"]
     with pytest.raises(ValueError, match="venue = 'kraken': must be one of alpaca, binance"):
         load("kraken")
+
+
+def test_frames_as_recorders_write_them() -> None:
+    """One by one instead of in an array, in an array instead of one by one, wrapped, with spaces, with line ends."""
+    line = (FIXTURES / "alpaca" / "ws_stocks.json").read_bytes().splitlines()[0]
+    alone = line.strip()[1:-1]
+    assert load("alpaca").parse(b" " + alone + b"\r", NOW) == load("alpaca").parse(line, NOW)
+    line = (FIXTURES / "polygon" / "ws_stocks.json").read_bytes().splitlines()[0]
+    assert load("polygon").parse(line.strip()[1:-1], NOW) == load("polygon").parse(line, NOW)
+    events = (FIXTURES / "binance" / "ws_events.json").read_bytes().splitlines()
+    want = load("binance").parse_many(events, NOW)
+    for frame in (b"[" + b", ".join(events) + b"]", b'{"stream":"!x@arr","data":[' + b",".join(events) + b"]}"):
+        assert load("binance").parse(frame, NOW) == want
+    nested = load("binance").parse(b"[[1],{}," + events[0] + b"]", NOW)
+    assert [r.payload for r in nested.rejects] == [b"[1]", b"{}"]
+    assert nested.messages == want.messages[:1]
+
+
+@pytest.mark.parametrize(
+    ("venue", "frame", "channel"),
+    [
+        ("alpaca", b'[{"T":"q","S":"A","bp":-1,"ap":1,"bs":1,"as":1,"t":"2021-02-22T15:51:44Z"}]', "quotes"),
+        ("alpaca", b'{"T":"u","S":', "bars"),
+        ("polygon", b'[{"ev":"AM","sym":"A"}]', "bars"),
+        ("polygon", b'[{"ev":"XT","pair":', "trades"),
+        ("binance", b'{"stream":"a@b","data":{"e":"kline","s":"A","k":1}}', "bars"),
+        ("binance", b"nonsense", ""),
+    ],
+)
+def test_a_reject_counts_for_the_channel_its_type_names(venue: str, frame: bytes, channel: str) -> None:
+    (refused,) = load(venue).parse(frame, NOW).rejects
+    assert refused.channel == channel
