@@ -209,7 +209,7 @@ def ingest(
 
     try:
         refusals = asyncio.run(go())
-    except MappingError as error:
+    except (MappingError, ConnectionError) as error:
         print(f"ingest: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
     for refusal in refusals:

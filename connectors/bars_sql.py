@@ -201,14 +201,18 @@ def trades_table(name: str, sequence: str, late_s: float, options: dict[str, str
 
 
 def bars_query(table: str, timeframe: str, settings: BarsSettings) -> str:
-    """Bars of one timeframe: one row at first, one more for each late trade."""
+    """Bars of one timeframe: one row at first, one more for each late trade.
+
+    What an expression of several uses yields is made a column by ``UNNEST`` of one row: the planner copies a projected
+    expression into each of its uses, and a day's calendar copied hundreds of times takes minutes to compile.
+    """
     length = TIMEFRAME_MS[timeframe]
     interval = {"1s": "'1' SECOND", "1m": "'1' MINUTE", "5m": "'5' MINUTE", "1h": "'1' HOUR", "1d": "'1' DAY"}
     window = f"TUMBLE(event_time, INTERVAL {interval[timeframe]})"
     session = "TRUE"
     start, end = "start_ms", f"start_ms + {length}"
     if timeframe == "1d":
-        session = by_calendar(settings, {n: in_session_sql(calendar(n), "wall_ms") for n in _names(settings)})
+        session = by_calendar(settings, {n: in_session_sql(calendar(n), "wall") for n in _names(settings)})
         session = f"({session} OR (conditions IS NOT NULL AND CARDINALITY(conditions) > 0))"
         start = by_calendar(settings, {n: epoch_sql(calendar(n), "start_ms") for n in _names(settings)})
         end = by_calendar(settings, {n: epoch_sql(calendar(n), f"(start_ms + {length})") for n in _names(settings)})
@@ -235,19 +239,16 @@ FROM (
     COUNT(*) AS trades,
     SUM(late) AS late_trades
   FROM (
-    SELECT *, CASE WHEN kind = 'cancel' OR NOT {session} THEN 'nothing' ELSE rule END AS price_rule
-    FROM (
-      SELECT symbol, source, timestamp_ms, wall_ms, price, size, conditions, COALESCE(kind, 'new') AS kind, event_time,
-        {place} AS place,
-        {rule_sql(timeframe)} AS rule,
-        CASE WHEN kind = 'cancel' THEN -1 ELSE 1 END AS sign,
-        CASE WHEN CURRENT_WATERMARK(event_time) IS NOT NULL AND CURRENT_WATERMARK(event_time) >=
-          TO_TIMESTAMP_LTZ(wall_ms - MOD(wall_ms, {length}) + {length - 1}, 3) THEN 1 ELSE 0 END AS late
-      FROM {table}
-      WHERE symbol IS NOT NULL AND timestamp_ms IS NOT NULL AND price > 0 AND size >= 0
-        AND COALESCE(kind, 'new') <> 'correction'
-    )
-    WHERE rule <> 'nothing'
+    SELECT symbol, source, price, size, event_time, place, rule,
+      CASE WHEN kind = 'cancel' OR NOT in_session THEN 'nothing' ELSE rule END AS price_rule,
+      CASE WHEN kind = 'cancel' THEN -1 ELSE 1 END AS sign,
+      CASE WHEN CURRENT_WATERMARK(event_time) IS NOT NULL AND CURRENT_WATERMARK(event_time) >=
+        TO_TIMESTAMP_LTZ(wall - MOD(wall, {length}) + {length - 1}, 3) THEN 1 ELSE 0 END AS late
+    FROM {table}
+    CROSS JOIN UNNEST(ARRAY[wall_ms]) AS once (wall)
+    CROSS JOIN UNNEST(ARRAY[ROW({place}, {rule_sql(timeframe)}, {session})]) AS then_once (place, rule, in_session)
+    WHERE symbol IS NOT NULL AND timestamp_ms IS NOT NULL AND price > 0 AND size >= 0
+      AND COALESCE(kind, 'new') <> 'correction' AND rule <> 'nothing'
   )
   GROUP BY symbol, source, {window}
 )

@@ -23,8 +23,8 @@ from typing import Any
 
 import msgspec
 
-from connectors.venues.base import Parsed, check_price, check_size, fail, reject, rfc3339_ms, time_ms
-from models.messages import Bar, Message, News, Quote, Status, Trade
+from connectors.venues.base import Parsed, check_bar, check_price, check_size, fail, reject, rfc3339_ms, time_ms
+from models.messages import TIMEFRAME_MS, Bar, Message, News, Quote, Status, Trade
 
 KINDS: dict[str, type[Message]] = {"trade": Trade, "quote": Quote, "bar": Bar, "news": News, "status": Status}
 _UNITS = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
@@ -49,6 +49,28 @@ def _time(field: str, value: Any, unit: str) -> int:
     if isinstance(value, int) and unit in ("us", "ns"):
         return time_ms(field, value // (1000 if unit == "us" else 1_000_000))
     return time_ms(field, int(float(value) * _UNITS[unit]))
+
+
+def _check(message: Message) -> None:
+    """Raise ValueError unless the numbers can be what their fields say."""
+    if not message.symbol:
+        raise fail("symbol", message.symbol, "not empty")
+    if isinstance(message, Trade):
+        check_price("price", message.price)
+        check_size("size", message.size)
+    elif isinstance(message, Quote):
+        for field in ("bid_price", "ask_price", "last_price"):
+            if (price := getattr(message, field)) is not None:
+                check_price(field, price)
+        for field in ("bid_size", "ask_size", "volume_24h"):
+            if (size := getattr(message, field)) is not None:
+                check_size(field, size)
+    elif isinstance(message, Bar):
+        if message.timeframe not in TIMEFRAME_MS:
+            raise fail("timeframe", message.timeframe, f"one of {', '.join(TIMEFRAME_MS)}")
+        if message.end_ms <= message.start_ms:
+            raise fail("end_ms", message.end_ms, f"after start_ms = {message.start_ms}")
+        check_bar(message.open, message.high, message.low, message.close, message.volume or 0.0)
 
 
 class KafkaFeed:
@@ -105,11 +127,7 @@ class KafkaFeed:
                     values[name] = str(values[name])
             values |= {"source": self.source, "ingestion_timestamp_ms": now_ms}
             message = msgspec.convert(values, self._kind, strict=False)
-            if isinstance(message, Trade):
-                check_price("price", message.price)
-                check_size("size", message.size)
-            if not message.symbol:
-                raise fail("symbol", message.symbol, "not empty")
+            _check(message)
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
             return Parsed(rejects=[reject(error, record)])
         return Parsed(messages=[message])

@@ -47,6 +47,8 @@ log = logging.getLogger("ingest")
 _TICK_S = 0.1
 #: Attempts to fill a gap while the venue's history does not answer, and gaps of a stream filled at a time.
 _FILL_TRIES, _FILLERS = 5, 4
+#: Attempts to read a topic at the start.
+_RESUME_TRIES = 10
 #: Topics whose newest records tell where we were before a restart.
 RESUMED = {kind: TOPICS[kind] for kind in (Trade, Quote, Bar, News, OptionSummary, Status)}
 
@@ -256,21 +258,30 @@ async def resume(holds: list[Held], dedupes: dict[str, Dedupe], bootstrap: str, 
     by_source: dict[str, list[Intake]] = {}
     for held in holds:
         by_source.setdefault(held.intake.source, []).append(held.intake)
+    from confluent_kafka import KafkaException
+
     count = 0
 
-    def read() -> None:
+    def read(kind: type[Message], topic: str) -> None:
         nonlocal count
-        for kind, topic in [*RESUMED.items(), (Bar, CHECK_TOPIC)]:
-            for _, _, value in read_topic(bootstrap, topic, committed_only=False, newest=newest):
-                with contextlib.suppress(msgspec.DecodeError):
-                    message = decode(value, kind)
-                    for intake in by_source.get(message.source, ()):
-                        intake.remember(message, now_ms())
-                        count += 1
-                    if message.source in dedupes:
-                        dedupes[message.source].new(message)
+        for _, _, value in read_topic(bootstrap, topic, committed_only=False, newest=newest):
+            with contextlib.suppress(msgspec.DecodeError):
+                message = decode(value, kind)
+                for intake in by_source.get(message.source, ()):
+                    intake.remember(message, now_ms())
+                    count += 1
+                if message.source in dedupes:
+                    dedupes[message.source].new(message)
 
-    await asyncio.to_thread(read)
+    for kind, topic in [*RESUMED.items(), (Bar, CHECK_TOPIC)]:
+        for attempt in range(_RESUME_TRIES):
+            try:
+                await asyncio.to_thread(read, kind, topic)
+                break
+            except (ConnectionError, KafkaException):  # a topic made a moment ago has no leader yet
+                if attempt == _RESUME_TRIES - 1:
+                    raise
+                await asyncio.sleep(0.5)
     for held in holds:
         for gap in held.intake.resume(now_ms()):
             held.gaps.put_nowait(gap)

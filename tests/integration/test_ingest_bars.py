@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 import uuid
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -150,6 +152,50 @@ def test_late_trades_revise_and_bars_that_were_not_chosen_are_kept_apart(kafka: 
     ]
     assert {b.symbol for b in read(kafka.bootstrap, topics[1])} == {"A"}
     assert [(b.symbol, b.close) for b in read(kafka.bootstrap, topics[2])] == [("B", 50)]
+
+
+def test_live_bars_appear_while_trades_come_though_a_partition_is_empty(kafka: Broker) -> None:
+    from jobs.bars import build, environment
+
+    mark = uuid.uuid4().hex[:8]
+    topics = (f"trades-{mark}", f"bars-{mark}", f"check-{mark}")
+    kafka.create_topic(*topics, partitions=4)
+    sink = Publisher(kafka.bootstrap, {Trade: topics[0]})
+    start = ms("2024-03-04T15:00:00+00:00")
+    number = itertools.count(1)
+
+    def publish(second: float, price: float) -> None:
+        trade = Trade(
+            symbol="A", source="alpaca", timestamp_ms=start + int(second * 1000), price=price, size=10,
+            trade_id=str(next(number)),
+        )  # fmt: skip
+        sink.publish(trade)
+        sink.flush()
+
+    def versions() -> list[tuple[int, int, float]]:
+        return [((b.start_ms - start) // 60_000, b.revision, b.close) for b in read(kafka.bootstrap, topics[1])]
+
+    def wait(wanted: list[tuple[int, int, float]], publish_more: Callable[[], None]) -> None:
+        deadline = time.monotonic() + 60
+        while versions() != wanted:
+            assert time.monotonic() < deadline, versions()
+            publish_more()
+            time.sleep(0.5)
+
+    bars = BarsSettings(timeframes=["1m"], choices=[Choice(use="built")], late_s=1, idle_s=1)  # type: ignore[call-arg]
+    tables, _ = environment(bars)
+    publish(1, 10)
+    job = build(tables, bars, kafka.bootstrap, topics=topics).execute().get_job_client()
+    assert job is not None
+    try:
+        seconds = itertools.count(70)
+        wait([(0, 0, 10)], lambda: publish(next(seconds), 11))
+        publish(59, 12)  # late: after its minute was published
+        wait([(0, 0, 10), (0, 1, 12)], lambda: None)
+        publish(125, 13)
+        wait([(0, 0, 10), (0, 1, 12), (1, 0, 11)], lambda: None)
+    finally:
+        job.cancel().result()
 
 
 def test_sale_conditions_by_minute_and_by_day(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+import time
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from typing import Any
@@ -575,6 +576,25 @@ def test_polygon_news_is_polled_scored_and_not_repeated() -> None:
     assert (news.created_ms, news.ingestion_timestamp_ms is not None) == (1_714_140_000_000, True)
 
 
+def test_binance_is_not_sent_more_than_five_frames_a_second() -> None:
+    symbols = [f"S{n}USDT" for n in range(450)]
+
+    async def scenario(simulator: Simulator, running: Running) -> None:
+        began = time.monotonic()
+        await until(lambda: len(simulator.received) == 3)
+        assert time.monotonic() - began > 0.4
+
+    play("binance", scenario, symbols=symbols, channels=["trades"])
+
+
+def test_polygon_without_entitlement_stops() -> None:
+    async def scenario(simulator: Simulator, running: Running) -> None:
+        await until(running.task.done)
+        assert simulator.connections == 1
+
+    assert play("polygon", scenario, before=lambda s: s.errors_next.append("not_authorized")).statuses("refused")
+
+
 def test_halts_and_bands_come_through() -> None:
     at = START_MS
 
@@ -582,7 +602,8 @@ def test_halts_and_bands_come_through() -> None:
         await until(lambda: any("statuses" in s.channels for s in simulator.sessions))
         for kind in ("halt", "quotation_resume", "resume"):
             await simulator.feed([Status(symbol="AAPL", timestamp_ms=at, kind=kind, reason="News Pending")])
-        await until(lambda: running.sink.statuses("resume"))
+        await simulator.feed([Status(symbol="AAPL", timestamp_ms=at, kind="luld", detail={"u": 3.24, "d": 2.65})])
+        await until(lambda: running.sink.statuses("luld"))
 
     got = play("alpaca", scenario, channels=["trades", "statuses"])
     told = got.statuses("halt", "quotation_resume", "resume")
@@ -590,6 +611,7 @@ def test_halts_and_bands_come_through() -> None:
         ("halt", "AAPL", at), ("quotation_resume", "AAPL", at), ("resume", "AAPL", at),
     ]  # fmt: skip
     assert told[0].detail["rc"] == "T12"
+    assert (got.statuses("luld")[0].detail["u"], got.statuses("luld")[0].detail["d"]) == (3.24, 2.65)
 
 
 def test_corrections_on_command() -> None:

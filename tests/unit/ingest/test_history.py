@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,34 @@ def test_a_record_that_does_not_fit_is_rejected_whole(tmp_path: Path, record: by
     file.write_text(MAPPING.replace("UNIT", "ms"))
     (refused,) = KafkaFeed(file).parse(record, 5).rejects
     assert (refused.payload, refused.field) == (record, field)
+
+
+OTHERS = {
+    "quote": ('bid_price = "b"\nask_price = "a"\ntimestamp_ms = "t"', '"b":10,"a":10.5,"t":1460988000250', "b"),
+    "bar": (
+        'timeframe = "f"\nstart_ms = "t"\nend_ms = "e"\nopen = "o"\nhigh = "h"\nlow = "l"\nclose = "c"\nvolume = "v"',
+        '"f":"1m","t":1460988000000,"e":1460988060000,"o":1,"h":2,"l":1,"c":2,"v":5', "l",
+    ),
+    "news": (
+        'news_id = "i"\ncreated_ms = "t"\nupdated_ms = "t"\nheadline = "h"',
+        '"i":7,"t":1460988000250,"h":"Profit rises"', "t",
+    ),
+    "status": ('kind = "k"\ntimestamp_ms = "t"', '"k":"halt","t":1460988000250', "t"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_feed_may_hold_other_messages_than_trades(tmp_path: Path, kind: str) -> None:
+    fields, body, spoilt = OTHERS[kind]
+    file = tmp_path / "feed.toml"
+    file.write_text(f'topic = "x"\nsource = "desk"\nmessage = "{kind}"\n[fields]\nsymbol = "s"\n{fields}\n')
+    record = f'{{"s":"a",{body}}}'
+    (got,) = KafkaFeed(file).parse(record.encode(), 5).messages
+    assert (type(got).__name__.lower(), got.symbol, got.source) == (kind, "A", "desk")
+    bad = re.sub(rf'"{spoilt}":\d+', f'"{spoilt}":-3', record)
+    assert bad != record
+    (refused,) = KafkaFeed(file).parse(bad.encode(), 5).rejects
+    assert refused.field
 
 
 @pytest.mark.parametrize(

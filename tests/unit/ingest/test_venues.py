@@ -206,6 +206,12 @@ def test_alpaca_policy_by_code(code: int, action: Action) -> None:
         ("polygon", "auth_timeout", Action.RECONNECT),
         ("polygon", "max_connections", Action.COOL_DOWN),
         ("polygon", "error", Action.LOG),
+        ("polygon", "not_authorized", Action.FATAL),
+        ("polygon", "something new", Action.LOG),
+        ("binance", "1008", Action.COOL_DOWN),
+        ("binance", "418", Action.COOL_DOWN),
+        ("binance", "429", Action.COOL_DOWN),
+        ("binance", "1", Action.LOG),
         ("binance", "2", Action.FATAL),
         ("binance", "3", Action.FATAL),
         ("binance", "-1121", Action.FATAL),
@@ -213,6 +219,12 @@ def test_alpaca_policy_by_code(code: int, action: Action) -> None:
 )
 def test_other_policies(venue: str, code: str, action: Action) -> None:
     assert load(venue).action(Control(kind="error", code=code)) is action
+
+
+def test_polygon_says_not_authorized_in_the_text_of_an_error() -> None:
+    frame = b'[{"ev":"status","status":"error","message":"You are not authorized to access T.*"}]'
+    (error,) = load("polygon").parse(frame, NOW).controls
+    assert load("polygon").action(error) is Action.FATAL
 
 
 def test_binance_splits_subscriptions_and_refuses_too_many() -> None:
