@@ -114,7 +114,9 @@ def counted(bootstrap: str, topic: str) -> Iterator[Callable[[], int]]:
     """A function that says how many records a topic holds."""
     from confluent_kafka import Consumer, TopicPartition
 
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "demo-venues", "log_level": 0})
+    from connectors.kafka_security import kafka_client
+
+    consumer = Consumer(kafka_client(bootstrap, group_id="demo-venues", log_level=0))
 
     def count() -> int:
         partitions = consumer.list_topics(topic, timeout=5).topics[topic].partitions

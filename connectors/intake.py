@@ -101,7 +101,9 @@ class Intake:
         self._heard_ms = dict.fromkeys(channels, now_ms)
         self._lag_ms: int | None = None
         self._totals = {"messages": 0, "duplicates": 0, "gaps": 0, "backfilled": 0, "rejected": 0}
-        self.state = "starting"
+        self.state, self._reason = "starting", ""
+        self.reconnects = 0
+        self._last_ms: int | None = None
         self.data_count = 0
         self._counts: dict[tuple[str, str], Any] = {}
 
@@ -172,7 +174,7 @@ class Intake:
             lag_ms = now_ms - event_ms(messages[-1])
             self._lag_ms = lag_ms if abs(lag_ms) < _DAY_MS else None  # a replay of history has none
         for channel in channels:
-            self._heard_ms[channel] = now_ms
+            self._heard_ms[channel] = self._last_ms = now_ms
             self.staleness.see(channel, now_ms)
         for channel, amount in published.items():
             self._count(metrics.MESSAGES, channel, amount)
@@ -196,7 +198,7 @@ class Intake:
     def tell(self, event: str, at_ms: int, reason: str = "", about: str = "*", /, **detail: Any) -> None:
         """Publish a Status event of ours."""
         if event in ("connected", "disconnected", "refused", "stale"):
-            self.state = event
+            self.state, self._reason = event, reason
         self._sink.publish(
             Status(
                 symbol=about,
@@ -335,7 +337,10 @@ class Intake:
         for channel, heard_ms in self._heard_ms.items():
             metrics.LAST_EVENT_AGE.labels(self.source, channel).set((now_ms - heard_ms) / 1000)
 
-    def report(self, now_ms: int) -> dict[str, Any]:
-        """What the system page shows: state, lag of the last message (ms, arrival after event), silence, counts."""
-        silent_s = (now_ms - max(self._heard_ms.values(), default=now_ms)) // 1000
-        return {"state": self.state, "lag_ms": self._lag_ms, "silent_s": silent_s, **self._totals}
+    def report(self) -> dict[str, Any]:
+        """What the system page shows: state and why, the last message's lag (ms, arrival after event), counts."""
+        fields = {"state": self.state, "lag_ms": self._lag_ms, "last_message_ms": self._last_ms}
+        fields |= {"reconnects": self.reconnects, **self._totals}
+        if self.state != "connected" and self._reason:
+            fields["reason"] = self._reason
+        return fields

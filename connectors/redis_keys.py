@@ -36,9 +36,9 @@ NEWS_MAX = 20
 
 #: Hash of component -> JSON object. Components: ``mode`` ({"mode": "live"|"delayed"|"replay"|"simulated"}), ``bundle``
 #: ({"name", "metrics", "base_rates"}), ``drift`` ({"score", "threshold", "features"}), ``job`` ({"watermark_ms",
-#: "lag_ms", "checkpoint_ms", "bars", "signals"}) and ``venue:{name}`` ({"state", "lag_ms", "silent_s", "messages",
-#: "duplicates", "gaps", "backfilled", "rejected", "waiting_gaps"}; counts since the start). Each may carry
-#: ``updated_ms`` (wall clock); unknown fields are shown as they are.
+#: "lag_ms", "checkpoint_ms", "bars", "signals"}) and ``venue:{name}`` ({"state", "reason", "last_message_ms", "lag_ms",
+#: "reconnects", "waiting_gaps"} and, since the start, "messages", "duplicates", "gaps", "backfilled", "rejected"). Each
+#: may carry ``updated_ms`` (wall clock); unknown fields are shown as they are.
 SYSTEM_STATUS = "system:status"
 
 

@@ -116,6 +116,7 @@ async def hold(held: Held, stop: asyncio.Event, rng: random.Random | None = None
 
 
 def _count_reconnect(held: Held, reason: str) -> None:
+    held.intake.reconnects += 1
     for channel in held.stream.counted:
         metrics.RECONNECTS.labels(held.intake.source, channel, reason).inc()
 
@@ -295,7 +296,7 @@ async def report_venues(holds: list[Held], url: str, stop: asyncio.Event) -> Non
     try:
         while not stop.is_set():
             for held in holds:
-                fields = held.intake.report(now_ms()) | {"waiting_gaps": held.gaps.qsize()}
+                fields = held.intake.report() | {"waiting_gaps": held.gaps.qsize()}
                 await asyncio.to_thread(status.report, f"venue:{held.stream.name}", **fields)
             await asyncio.sleep(1)
     finally:

@@ -135,11 +135,13 @@ def test_a_long_gap_is_asked_for_in_parts() -> None:
 def test_the_report_is_what_the_system_page_shows() -> None:
     sink = Collected()
     one = intake("binance", sink)
-    assert one.report(NOW)["state"] == "starting"
+    assert one.report()["state"] == "starting"
     live = [msgspec.structs.replace(m, timestamp_ms=NOW - 120) for m in some("binance", 3)]
     one.accept([*live, live[0]], NOW)
     one.tell("connected", NOW)
-    assert one.report(NOW + 5_000) == {
-        "state": "connected", "lag_ms": 120, "silent_s": 5, "messages": 3, "duplicates": 1, "gaps": 0, "backfilled": 0,
-        "rejected": 0,
+    assert one.report() == {
+        "state": "connected", "lag_ms": 120, "last_message_ms": NOW, "reconnects": 0, "messages": 3, "duplicates": 1,
+        "gaps": 0, "backfilled": 0, "rejected": 0,
     }  # fmt: skip
+    one.tell("disconnected", NOW, "closed by the venue: 1001")
+    assert one.report()["reason"] == "closed by the venue: 1001"
