@@ -20,8 +20,9 @@ from cli.demo import SAMPLE_FROM, Demo
 
 #: Bars a second when no pace is asked for: venues that play faster get out of step, and late trades revise bars.
 FULL_SPEED = 400.0
-#: Days are hours apart: half a day of patience keeps one venue's trades from being late by another's.
-_BARS_SETTINGS = '\n[bars]\ntimeframes = ["1d"]\nlate_s = 43200\nidle_s = 2\n'
+#: Many days pass in a second here. Half a day of patience keeps one venue's trades from being late by another's; a
+#: partition that is behind for a while is waited for; what a faulty venue delivers late revises bars of a year.
+_BARS_SETTINGS = '\n[bars]\ntimeframes = ["1d"]\nlate_s = 43200\nidle_s = 60\nrevise_h = 8760\n'
 _COUNTER = re.compile(r'^ingest_(messages|gaps|backfilled|rejected)_total\{(.*)venue="(\w+)"\} (\d+)', re.MULTILINE)
 
 
