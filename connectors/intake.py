@@ -99,6 +99,8 @@ class Intake:
         limits = {name: int(seconds * 1000) for name, seconds in settings.stale_s.items() if name in channels}
         self.staleness = Staleness(limits, calendar, now_ms)
         self._heard_ms = dict.fromkeys(channels, now_ms)
+        for channel in channels:
+            metrics.CONNECTED.labels(self.source, channel)  # 0 until connected, not absent
         self._lag_ms: int | None = None
         self._totals = {"messages": 0, "duplicates": 0, "gaps": 0, "backfilled": 0, "rejected": 0}
         self.state, self._reason = "starting", ""
