@@ -518,6 +518,7 @@ def test_binance_has_no_history_of_tickers_and_says_so() -> None:
         await feed(simulator, quotes(0, 5, last_price=100.0))
         await until(lambda: len(heard(running)) == 5)
         await simulator.fault("drop")
+        await until(lambda: simulator.connections == 2)
         await subscribed(simulator)
         await feed(simulator, quotes(9, 10, last_price=100.0))
         await until(lambda: running.sink.statuses("gap_unfilled"))
@@ -642,9 +643,11 @@ def test_the_test_feed_is_a_feed_like_others() -> None:
 def test_a_login_that_succeeds_does_not_reset_the_backoff_data_does() -> None:
     async def scenario(simulator: Simulator, running: Running) -> None:
         for lost in range(1, 6):  # each time after a sound login and subscription
+            await until(lambda lost=lost: simulator.connections == lost)
             await subscribed(simulator)
             await simulator.fault("drop")
             await until(lambda lost=lost: len(running.sink.statuses("disconnected")) == lost)
+        await until(lambda: simulator.connections == 6)
         await subscribed(simulator)
         await feed(simulator, itertools.islice(trades("AAPL"), 5))
         await until(lambda: len(running.sink.trade_ids) == 5)
