@@ -132,7 +132,7 @@ def _curve(history: History) -> str:
         f"<polyline class='curve' points='{path}'/>"
     )
     days = [(at(t, 0)[0], datetime.fromtimestamp(t / 1000, UTC).strftime("%Y-%m-%d")) for t in _moments(first, last)]
-    levels = [(at(first, v)[1], f"{v:+.4g} %") for v in round_steps(low, high)]
+    levels = [(at(first, v)[1], f"{v:+.4g} %" if v else "0 %") for v in round_steps(low, high)]
     return _frame(f"Cumulative P&L, {history.curve[-1][1]:+.1f} percent at the end", drawing, days, levels)
 
 
