@@ -4,9 +4,10 @@ Prints one JSON line when ready, ``{"alpaca": {"ws": .., "rest": ..}, .., "setti
 file for ``signals ingest --config FILE``. Then it replays real data: daily prices as trades with contiguous ids and as
 minute bars, or minute bars from TSV files. Faults on command: GET ``{rest}/control?fault=drop&amount=1``.
 
-With ``--days-from 2010-01-01`` real trading days are replayed instead, four trades a day at that day's own times, all
-venues in step, once every venue has a subscriber; a last line ``{"days": .., "trades": .., "bars": ..}`` says when all
-has been sent (``bars``: complete days of all symbols but the last, which nothing closes).
+With ``--days-from 2010-01-01`` real trading days are replayed instead, four trades a day at that day's own times (and at
+Alpaca a story after a day that moved far), all venues in step, once every venue has a subscriber. A last line
+``{"days": .., "trades": .., "bars": ..}`` says when all has been sent (``bars``: complete days of all symbols but the
+last, which nothing closes).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from models.messages import Message
 from tests.simulators.alpaca import AlpacaSimulator
 from tests.simulators.base import Simulator
 from tests.simulators.binance import BinanceSimulator
-from tests.simulators.data import minute_file, minutes, trades, trading_days
+from tests.simulators.data import minute_file, minutes, story, trades, trading_days
 from tests.simulators.polygon import PolygonSimulator
 
 SYMBOLS = {"alpaca": ["AAPL", "MSFT"], "polygon": ["GOOG", "IBM"], "binance_us": ["BTCUSDT", "ETHUSDT"]}
@@ -65,13 +66,15 @@ async def _replay(
 
 async def _replay_days(venues: dict[str, Simulator], since: str, days_per_s: float, stop: asyncio.Event) -> None:
     """Real days in step at all venues: no venue is more than a quarter of a day ahead of another."""
-    while not stop.is_set() and not all(any(s.channels for s in v.sessions) for v in venues.values()):
+    wanted = [(venue, "trades") for venue in venues.values()] + [(venues["alpaca"], "news")]
+    while not stop.is_set() and not all(any(name in s.channels for s in venue.sessions) for venue, name in wanted):
         await asyncio.sleep(0.05)
     sources = [
         (venue, trading_days(symbol, symbol.removesuffix("USDT"), since))
         for name, venue in venues.items()
         for symbol in DAY_SYMBOLS[name]
     ]
+    closes: dict[str, float] = {}
     sent = days = 0
     began = time.monotonic()
     while not stop.is_set():
@@ -82,6 +85,11 @@ async def _replay_days(venues: dict[str, Simulator], since: str, days_per_s: flo
             for venue, day in today:
                 await venue.feed(day[quarter])
                 sent += len(day[quarter])
+        for venue, day in today:
+            close = day[-1][-1]
+            if venue is venues["alpaca"] and (news := story(day, closes.get(close.symbol))) is not None:
+                await venue.feed([news])
+            closes[close.symbol] = close.price
         days += 1
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, days / days_per_s - (time.monotonic() - began))):
@@ -105,6 +113,7 @@ async def _serve(options: argparse.Namespace) -> None:
             lines.append(f"channels = {json.dumps(['trades'] if options.days_from else ['trades', 'bars'])}")
             lines += ['key = "key"'] if name != "binance_us" else []
             lines += ['secret = "secret"'] if name == "alpaca" else []
+            lines += ['news = ["*"]'] if name == "alpaca" and options.days_from else []
         with tempfile.NamedTemporaryFile("w", prefix="simulated-", suffix=".toml") as file:
             file.write("\n".join(lines) + "\n")
             file.flush()

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from connectors.calendars import calendar
-from models.messages import Bar, Trade
+from models.messages import Bar, News, Trade
 
 #: 2016-04-18 14:00 UTC, inside a session of the New York Stock Exchange.
 START_MS = 1_460_988_000_000
@@ -71,6 +71,30 @@ def trading_days(symbol: str, real: str, since: str) -> Iterator[list[list[Trade
             [Trade(symbol=symbol, timestamp_ms=at, price=float(price), size=size, trade_id=str(next(number)))]
             for at, price, size in zip(times, (open_, *extremes, close), sizes, strict=True)
         ]
+
+
+#: A day's move, in percent, that makes a story.
+STORY_PERCENT = 3.0
+
+
+def story(day: list[list[Trade]], previous_close: float | None) -> News | None:
+    """What a wire would report after the close of a day that moved far; None for other days. The numbers are real."""
+    last = day[-1][-1]
+    if previous_close is None:
+        return None
+    percent = (last.price / previous_close - 1) * 100
+    if abs(percent) < STORY_PERCENT:
+        return None
+    verb = "gains" if percent > 0 else "loses"
+    at = last.timestamp_ms + 60_000
+    return News(
+        symbol=last.symbol,
+        news_id=last.trade_id,
+        created_ms=at,
+        updated_ms=at,
+        headline=f"{last.symbol} {verb} {abs(percent):.1f} % to close at {last.price:.2f}",
+        publisher="simulated wire",
+    )
 
 
 def minutes(symbol: str, real: str = "AAPL") -> Iterator[Bar]:

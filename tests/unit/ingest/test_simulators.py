@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
 
 import pytest
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 from cli.demo_venues import summary
 from cli.main import app
 from connectors.calendars import calendar
-from tests.simulators.data import trading_days
+from tests.simulators.data import story, trading_days
 
 
 def test_the_trades_of_a_day_make_its_real_bar_within_its_session() -> None:
@@ -35,6 +36,18 @@ def test_the_trades_of_a_day_make_its_real_bar_within_its_session() -> None:
         assert {t.symbol for t in trades} == {"AAPLUSDT"}
         number, days = number + 4, days + 1
     assert days == sum(day >= "2010-11-20" for day in real)
+
+
+def test_stories_tell_real_moves() -> None:
+    days = list(trading_days("AAPL", "AAPL", "2012-01-20"))
+    assert story(days[0], None) is None
+    told = [
+        (news.headline, news.updated_ms - day[-1][-1].timestamp_ms)
+        for before, day in itertools.pairwise(days)
+        if (news := story(day, before[-1][-1].price)) is not None
+    ]
+    assert told[0] == ("AAPL gains 6.2 % to close at 446.66", 60_000)  # 2012-01-25, after a record quarter
+    assert 10 < len(told) < len(days) / 5
 
 
 @pytest.mark.parametrize(
