@@ -129,7 +129,7 @@ class Keeper:
         relay += ["--demo-user", plan.demo_user] if plan.demo_user else []
         self._python(stack, "relay", relay, ready_line="relay listening on ")
         if plan.venues:
-            ingest = ["-m", "cli", "ingest", "--venues", plan.venues, "--kafka", state.kafka, *configured]
+            ingest = ["-m", "cli", "ingest", "--venues", plan.venues, *both, *configured]
             self._python(stack, "ingest", ingest, ready_line="metrics: ")
 
     def _python(

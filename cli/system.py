@@ -235,12 +235,12 @@ def _fetch(url: str) -> str:
 def _venues(address: str) -> tuple[bool, str]:
     from prometheus_client.parser import text_string_to_metric_families
 
-    connected = {
-        sample.labels["venue"]: bool(sample.value)
-        for family in text_string_to_metric_families(_fetch(address))
-        if family.name == "ingest_connected"
-        for sample in family.samples
-    }
+    connected: dict[str, bool] = {}
+    for family in text_string_to_metric_families(_fetch(address)):
+        if family.name == "ingest_connected":
+            for sample in family.samples:  # one a channel
+                venue = sample.labels["venue"]
+                connected[venue] = connected.get(venue, True) and bool(sample.value)
     away = sorted(venue for venue, there in connected.items() if not there)
     if away or not connected:
         return False, f"not connected: {', '.join(away) or 'any venue'}"

@@ -4,8 +4,8 @@ Prints one JSON line when ready, ``{"alpaca": {"ws": .., "rest": ..}, .., "setti
 file for ``signals ingest --config FILE``. Then it replays real data: daily prices as trades with contiguous ids and as
 minute bars, or minute bars from TSV files. Faults on command: GET ``{rest}/control?fault=drop&amount=1``.
 
-With ``--days-from 2010-01-01`` real trading days are replayed instead, four trades a day at that day's own times (and at
-Alpaca a story after a day that moved far), all venues in step, once every venue has a subscriber. A last line
+With ``--days-from 2010-01-01`` real trading days are replayed instead, four trades a day at that day's own times (at
+Alpaca also a story after a day that moved far), all venues in step, once every venue has a subscriber. A last line
 ``{"days": .., "trades": .., "bars": ..}`` says when all has been sent (``bars``: complete days of all symbols but the
 last, which nothing closes).
 """
