@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
+    import psutil
+
     from connectors.local import PythonProcess
 
 #: After so many restarts in a row a part is left alone: what ends it will not mend itself.
@@ -70,10 +72,21 @@ def read_state(folder: Path) -> State | None:
 
     try:
         state = msgspec.json.decode((folder / "state.json").read_bytes(), type=State)
-        running = abs(psutil.Process(state.pid).create_time() - state.created_s) < 1
+        keeper = psutil.Process(state.pid)
+        running = abs(keeper.create_time() - state.created_s) < 1 and alive(keeper)
     except (OSError, msgspec.DecodeError, psutil.NoSuchProcess):
         return None
     return state if running else None
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether a process still runs; one that has ended but that its parent has not asked after does not."""
+    import psutil
+
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def newest_checkpoint(folder: Path) -> str:
@@ -106,7 +119,7 @@ class Keeper:
                     self._look_after(part, process, job)
 
     def _start(self, stack: contextlib.ExitStack) -> None:
-        from connectors.local import Broker, RedisServer
+        from connectors.local import Broker, RedisServer, free_port
 
         plan, state = self._plan, self._state
         state.kafka, state.redis = plan.kafka, plan.redis
@@ -124,7 +137,7 @@ class Keeper:
         configured = ["--config", plan.config] if plan.config else []
         if plan.build_bars:
             self._python(stack, "bars", ["-m", "jobs.bars", "--kafka", state.kafka, *configured])
-        relay = ["-m", "cli", "relay", "--redis", state.redis, "--port", str(plan.port)]
+        relay = ["-m", "cli", "relay", "--redis", state.redis, "--port", str(plan.port or free_port())]
         relay += ["--users", f"sqlite://{self._folder / 'users.db'}"]
         relay += ["--demo-user", plan.demo_user] if plan.demo_user else []
         self._python(stack, "relay", relay, ready_line="relay listening on ")

@@ -106,7 +106,7 @@ def down(
     """
     import psutil
 
-    from cli.keeper import read_state
+    from cli.keeper import alive, read_state
 
     held = read_state(state)
     if held is None:
@@ -116,11 +116,13 @@ def down(
         keeper = psutil.Process(held.pid)
         family = [*keeper.children(recursive=True), keeper]
         keeper.terminate()
-        for process in psutil.wait_procs(family, timeout=wait_s)[1]:
+        deadline = time.monotonic() + wait_s
+        while (left := [process for process in family if alive(process)]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for process in left:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
                 typer.echo(f"ended by force: pid {process.pid}")
-        psutil.wait_procs(family, timeout=10)
     typer.echo(f"ended: {', '.join(part.name for part in held.parts)}")
 
 
@@ -249,7 +251,7 @@ def _venues(address: str) -> tuple[bool, str]:
 
 def _lag(kafka: str, group: str) -> tuple[bool, str]:
     """How far behind the topics' ends the job's last checkpoint is."""
-    from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+    from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
     from confluent_kafka.admin import AdminClient
 
     from connectors.kafka_security import kafka_client
@@ -259,6 +261,8 @@ def _lag(kafka: str, group: str) -> tuple[bool, str]:
         asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
         places = asked[group].result(5).topic_partitions
     except KafkaException as error:
+        if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+            return True, "starting: no checkpoint yet"
         return False, f"Kafka: {error.args[0].str()}"
     if not places:
         return True, "starting: no checkpoint yet"

@@ -99,7 +99,7 @@ def test_up_status_logs_a_kill_down_and_up_again(system: System) -> None:
     system.until("a checkpoint", lambda: "since its last checkpoint" in part(system.status(), "signals")["health"])
 
     assert "ended: kafka, redis, signals, outcomes, relay" in system.run("down")
-    left = [pid for pid in pids if psutil.pid_exists(pid)]
+    left = [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
     assert not left, f"still running: {left}"
     assert "nothing runs" in system.run("down")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from connectors.bars_sql import bars_sink
 from connectors.kafka import bars_source, outbox_sink
 from connectors.kafka_security import KafkaSecurityError, kafka_client, kafka_security
 from connectors.local import forget_sign_in
@@ -27,7 +28,8 @@ def sasl(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_a_password_from_the_environment_reaches_librdkafka_and_not_the_job(sasl: pytest.MonkeyPatch) -> None:
     sasl.setenv("SIGNALS_KAFKA_PASSWORD", PASSWORD)
     assert kafka_client("b:1")["sasl.password"] == PASSWORD
-    for ddl in (bars_source("b:1", "t", "processing-time"), outbox_sink("b:1", ["t"])):
+    sources = (bars_source("b:1", "t", "processing-time"), outbox_sink("b:1", ["t"]), bars_sink("b:1", ("t", "u")))
+    for ddl in sources:
         assert PASSWORD not in ddl
         assert "${secret:SIGNALS_KAFKA_PASSWORD}" in ddl
         assert "EnvVarConfigProvider" in ddl
