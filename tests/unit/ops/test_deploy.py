@@ -151,6 +151,7 @@ def test_a_service_is_checked_bounded_and_private(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     for port in service.get("ports", []):
         assert port.startswith("127.0.0.1:"), f"{name} publishes {port} beyond this machine"
+        assert "outside" in service["networks"], "a port on an internal network alone cannot be reached"
     assert re.search(r":[\w.-]+$", interpolated(service["image"])), "an image without a tag"
     assert not service["image"].endswith(":latest")
     text = json.dumps([service.get("command"), service.get("environment")]).lower()
