@@ -226,6 +226,8 @@ def create_app(settings: RelaySettings | None = None) -> Starlette:
         finally:
             if metrics is not None:
                 metrics.shutdown()
+            if held.traces is not None:
+                await run_in_threadpool(held.traces.close)
             renewing.cancel()
             await held.watch.stop()
             await held.push.stop()

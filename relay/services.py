@@ -19,6 +19,7 @@ from relay.metrics import RelayMetrics
 from relay.push.dispatcher import Dispatcher
 from relay.settings import RelaySettings
 from relay.state import State
+from relay.traces import signal_traces
 from relay.watch import Watch
 
 log = logging.getLogger("relay")
@@ -38,6 +39,9 @@ class Services:
         self.follower.listeners.append(self.push.hear)
         self.metrics = RelayMetrics(self)
         self.follower.listeners.append(self.metrics.hear)
+        if (traces := signal_traces()) is not None:
+            self.follower.listeners.append(lambda event: traces.hear(event, self.hub.state.mode != "replay"))
+        self.traces = traces
         self.requests = TokenBucket(settings.requests_per_s, settings.requests_burst)
         self.connects = TokenBucket(settings.connects_per_s, settings.connects_burst)
         self.address_places = Places(settings.clients_per_address_max)
