@@ -47,7 +47,8 @@ def write(file: Path) -> int:
     file.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(
         [sys.executable, "-m", "cyclonedx_py", "requirements", str(ROOT / "requirements.lock"),
-         "--pyproject", str(ROOT / "pyproject.toml"), "--output-reproducible", "--no-validate", "--sv", "1.6", "-o", str(file)],
+         "--pyproject", str(ROOT / "pyproject.toml"), "--output-reproducible", "--no-validate",
+         "--sv", "1.6", "-o", str(file)],
         check=True, capture_output=True,
     )  # fmt: skip
     bill = json.loads(file.read_text())
