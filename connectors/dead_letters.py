@@ -71,7 +71,7 @@ def read_letters(bootstrap: str, topic: str = TOPIC) -> tuple[list[Letter], int]
     """Every dead letter there is now, and how many records on the topic are none. ConnectionError without a broker."""
     require_broker(bootstrap)
     try:
-        marked = {decode(value, Mark).content for *_, value in read_topic(bootstrap, MARKS)}
+        marked = {mark.content for *_, value in read_topic(bootstrap, MARKS) if (mark := _mark(value))}
     except ConnectionError:  # there is no such topic: nothing was put back yet
         marked = set()
     found, unreadable = [], 0
@@ -84,6 +84,13 @@ def read_letters(bootstrap: str, topic: str = TOPIC) -> tuple[list[Letter], int]
             continue
         found.append(Letter(f"{partition}:{offset}", letter, content_of(letter.topic, payload) in marked))
     return found, unreadable
+
+
+def _mark(value: bytes) -> Mark | None:
+    try:
+        return decode(value, Mark)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def chosen(
