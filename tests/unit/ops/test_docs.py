@@ -34,3 +34,16 @@ def test_commands_and_settings_are_real(name: str) -> None:
         assert variable.lower() in {*KafkaSecurity.model_fields, "password"}, variable
     for target in re.findall(r"make ([a-z]+)\b", text):
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), f"make {target}"
+
+
+def test_the_sizing_guide_says_the_state_s_real_size_and_measured_figures() -> None:
+    from udfs.kernel import FeatureConfig, Kernel
+
+    text = (ROOT / "docs" / "deployment.md").read_text()
+    kernel = Kernel(FeatureConfig())
+    size = len(kernel.encode_state(kernel.new_states(1)[0]))
+    assert f"{size:,} bytes a symbol and timeframe: 11,000 symbols are {11_000 * size / 1e6:.0f} MB" in text
+    measured = (ROOT / "bench" / "README.md").read_text()
+    table = "\n".join(line for line in text.splitlines() if line.startswith("|"))
+    for figure in re.findall(r"([\d,]+) bars/s", table):
+        assert figure in measured, f"{figure} bars/s is not in bench/README.md"
