@@ -34,11 +34,9 @@ BARS_MAX = 400
 #: Articles kept for each symbol.
 NEWS_MAX = 20
 
-#: Hash of component -> JSON object. Components: ``mode`` ({"mode": "live"|"delayed"|"replay"|"simulated"}), ``bundle``
-#: ({"name", "metrics", "base_rates"}), ``drift`` ({"score", "threshold", "features"}), ``job`` ({"watermark_ms",
-#: "lag_ms", "checkpoint_ms", "bars", "signals"}) and ``venue:{name}`` ({"state", "reason", "last_message_ms", "lag_ms",
-#: "reconnects", "waiting_gaps"} and, since the start, "messages", "duplicates", "gaps", "backfilled", "rejected"). Each
-#: may carry ``updated_ms`` (wall clock); unknown fields are shown as they are.
+#: Hash of component -> JSON object: ``mode`` ({"mode": "live"|"delayed"|"replay"|"simulated"}), ``venue:{name}``,
+#: ``job``, ``drift`` and ``bundle``, with the fields listed in docs/relay.md ("What processes report"). Each may carry
+#: ``updated_ms`` (wall clock); unknown fields are shown as they are.
 SYSTEM_STATUS = "system:status"
 
 
@@ -76,6 +74,7 @@ def stream_fields(signal_id: str, kind: StreamKind, data: bytes) -> dict[str, st
     """The fields of one entry of ``signals:stream``.
 
     ``data`` is the JSON of a Signal (kinds ``signal``; ``cancel``, whose ``cancels`` names the one withdrawn) or of an
-    Outcome (kind ``outcome``); an ``expired`` entry carries ``{}`` and withdraws ``id``.
+    Outcome (kind ``outcome``); an ``expired`` entry carries ``{}`` and withdraws ``id``, or the ``risk_profile``
+    for which alone it is over.
     """
     return {"id": signal_id, "kind": kind, "data": data}

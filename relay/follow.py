@@ -23,15 +23,16 @@ from connectors.redis_client import connect_asyncio
 from models.messages import News, Outcome, Signal, decode
 from relay.bundles import facts
 from relay.hub import Hub
-from relay.state import Event
+from relay.state import Event, Expired
 
 log = logging.getLogger("relay.follow")
 
-#: Marks the expiry as written, drops the signal from the active set and appends the entry: all or nothing.
+#: Marks the expiry as written, drops the signal from the active set (unless it ends for one risk profile only) and
+#: appends the entry: all or nothing.
 _EXPIRE = """
 if redis.call('SET', KEYS[1], '1', 'NX', 'EX', 604800) then
-  redis.call('ZREM', KEYS[2], ARGV[1])
-  redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[2], '*', 'id', ARGV[1], 'kind', 'expired', 'data', '{}')
+  if ARGV[3] == '{}' then redis.call('ZREM', KEYS[2], ARGV[1]) end
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[2], '*', 'id', ARGV[1], 'kind', 'expired', 'data', ARGV[3])
   return 1
 end
 return 0
@@ -190,9 +191,12 @@ class Follower:
         due = self.hub.state.due(int(time.time() * 1_000))
         for at in range(0, len(due), _BATCH):
             pipeline = self.redis.pipeline(transaction=False)
-            for signal_id in due[at : at + _BATCH]:
+            for signal_id, profile in due[at : at + _BATCH]:
                 pipeline.eval(
-                    _EXPIRE, 3, f"expired:{signal_id}", redis_keys.SIGNALS_ACTIVE, redis_keys.SIGNALS_STREAM,
-                    signal_id, str(redis_keys.STREAM_MAXLEN),
+                    _EXPIRE, 3, f"expired:{signal_id}" + (f":{profile}" if profile else ""),
+                    redis_keys.SIGNALS_ACTIVE, redis_keys.SIGNALS_STREAM, signal_id, str(redis_keys.STREAM_MAXLEN),
+                    msgspec.json.encode(Expired(profile)).decode() if profile else "{}",
                 )  # fmt: skip
-            await pipeline.execute()
+            for (signal_id, profile), written in zip(due[at : at + _BATCH], await pipeline.execute(), strict=True):
+                if profile and not written:  # its entry is older than the stream
+                    self.hub.state.mark_over(signal_id, profile)

@@ -74,7 +74,8 @@ def _bucket(confidence: float) -> int:
 def report(outcomes: Iterable[Outcome]) -> dict[str, Any]:
     """The performance page: ``total``, ``curve`` [[ms, cumulative %]], breakdowns and the ``reliability`` curve.
 
-    ``reliability`` has one row a filled confidence bucket: mean confidence, share that hit the target, count.
+    ``by_vote`` holds, for each model, the signals whose side it had voted for. ``reliability`` has one row a filled
+    confidence bucket: mean confidence, share that hit the target, count.
     """
     final = finished(outcomes)
     curve, level = [], 0.0
@@ -90,6 +91,13 @@ def report(outcomes: Iterable[Outcome]) -> dict[str, Any]:
         for outcome in final:
             groups[key(outcome)].append(outcome)
         return [{"key": name, **msgspec.to_builtins(summarise(group))} for name, group in sorted(groups.items())]
+
+    agreed: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in final:
+        for model, vote in outcome.votes.items():
+            if vote == outcome.action:
+                agreed[model].append(outcome)
+    votes = [{"key": name, **msgspec.to_builtins(summarise(group))} for name, group in sorted(agreed.items())]
 
     buckets: dict[int, list[Outcome]] = defaultdict(list)
     for outcome in final:
@@ -110,6 +118,7 @@ def report(outcomes: Iterable[Outcome]) -> dict[str, Any]:
         "curve": curve,
         "by_symbol": by(lambda o: o.symbol),
         "by_model": by(lambda o: o.bundle or "unknown"),
+        "by_vote": votes,
         "by_confidence": by(
             lambda o: f"{_bucket(o.confidence) / BUCKETS:.1f}–{(_bucket(o.confidence) + 1) / BUCKETS:.1f}"
         ),

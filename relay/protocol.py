@@ -346,6 +346,7 @@ def signal_message(
     if not sees_signal(tier, signal):
         return _summary(number, signal.symbol, tier, state, signal.created_ms)
     seen = signal.risk_profiles.get(risk_profile)
+    ends_ms = min(seen.expires_ms, signal.expires_ms) if seen and seen.expires_ms else signal.expires_ms
     common: dict[str, Any] = {
         "signal_id": signal.signal_id,
         "timeframe": signal.timeframe,
@@ -363,7 +364,7 @@ def signal_message(
     }
     if tier == "premium":
         return TradingSignal(
-            number=number, symbol=signal.symbol, expires_ms=signal.expires_ms, timestamp_ms=signal.created_ms,
+            number=number, symbol=signal.symbol, expires_ms=ends_ms, timestamp_ms=signal.created_ms,
             data=SignalData(**common), supersedes=supersedes,
         )  # fmt: skip
     data = DynamicData(
@@ -385,7 +386,7 @@ def signal_message(
         base_rate=_base_rate(signal, state),
     )
     return DynamicSignal(
-        number=number, symbol=signal.symbol, expires_ms=signal.expires_ms, timestamp_ms=signal.created_ms,
+        number=number, symbol=signal.symbol, expires_ms=ends_ms, timestamp_ms=signal.created_ms,
         data=data, supersedes=supersedes,
     )  # fmt: skip
 
@@ -405,6 +406,8 @@ def _update(event: Event) -> SignalUpdate:
 def project(event: Event, tier: Tier, risk_profile: str, state: State, image_url: ImageUrl) -> Message | None:
     """The one message that this tier gets for an event, or None."""
     signal = event.signal
+    if event.risk_profile and event.risk_profile != risk_profile:
+        return None
     if event.kind == "signal":
         assert signal is not None
         return signal_message(event.number, signal, tier, risk_profile, state, image_url, event.supersedes)
@@ -435,6 +438,8 @@ def snapshot(
             if signal.symbol in summarised:
                 continue
             summarised.add(signal.symbol)
+        elif state.is_over(signal.signal_id, risk_profile):
+            continue
         messages.append(signal_message(state.number, signal, tier, risk_profile, state, image_url))
         outcome = state.outcomes.get(signal.symbol, {}).get(signal.signal_id)
         if tier == "dynamic" and outcome is not None:

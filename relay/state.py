@@ -34,7 +34,8 @@ DELAYED_MS = 15 * 60_000
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """One numbered thing that happened. ``withdrawn`` says why ``signal`` is over (empty: it is not).
 
-    ``supersedes`` is the id of the signal that a new one replaces.
+    ``supersedes`` is the id of the signal that a new one replaces. ``risk_profile``: only users of this profile are
+    concerned (its horizon is shorter than the signal's own); empty: everyone.
     """
 
     number: str
@@ -45,7 +46,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome | None = None
     withdrawn: str = ""
     supersedes: str = ""
+    risk_profile: str = ""
     timestamp_ms: int = 0
+
+
+class Expired(msgspec.Struct, frozen=True):
+    """What an ``expired`` stream entry carries: the risk profile that it is over for; empty: for all."""
+
+    risk_profile: str = ""
 
 
 def position(number: str) -> tuple[int, int]:
@@ -77,7 +85,9 @@ class State:
         self.last_lag_ms: int | None = None
         self.number = "0-0"
         self._ended: OrderedDict[str, None] = OrderedDict()
-        self._expiries: list[tuple[int, str]] = []
+        #: (end, signal id, risk profile that ends then; empty: the signal itself).
+        self._expiries: list[tuple[int, str, str]] = []
+        self._over: dict[str, set[str]] = defaultdict(set)
         self._days: Counter[int] = Counter()
         self._history: dict[str, HistoricalPerformance] = {}
         self._closed: list[Outcome] = []
@@ -98,7 +108,12 @@ class State:
             cancelled = decode(data, Signal)
             return self._withdraw(number, cancelled.cancels or signal_id, "cancelled")
         if kind == "expired":
-            return self._withdraw(number, signal_id, "expired")
+            profile = decode(data, Expired).risk_profile
+            return (
+                self._end_profile(number, signal_id, profile)
+                if profile
+                else self._withdraw(number, signal_id, "expired")
+            )
         return None
 
     def adopt(self, signal: Signal) -> None:
@@ -116,21 +131,32 @@ class State:
         """Move a symbol's clock on."""
         self.clock_ms[symbol] = max(self.clock_ms.get(symbol, 0), timestamp_ms)
 
-    def due(self, wall_ms: int) -> list[str]:
-        """Signals whose time is over: by the wall clock, or in a replay by the symbol's own event time."""
+    def is_over(self, signal_id: str, risk_profile: str) -> bool:
+        """Whether an active signal has ended for this risk profile."""
+        return risk_profile in self._over.get(signal_id, ())
+
+    def mark_over(self, signal_id: str, risk_profile: str) -> None:
+        """Note that an active signal has ended for this risk profile."""
+        self._over[signal_id].add(risk_profile)
+
+    def due(self, wall_ms: int) -> list[tuple[str, str]]:
+        """(signal id, risk profile or empty for all) whose time is over.
+
+        By the wall clock, or in a replay by the symbol's own event time.
+        """
         replaying = self.mode == "replay"
-        over: list[str] = []
-        kept: list[tuple[int, str]] = []
+        over: list[tuple[str, str]] = []
+        kept: list[tuple[int, str, str]] = []
         while self._expiries:
-            expires_ms, signal_id = self._expiries[0]
+            expires_ms, signal_id, profile = self._expiries[0]
             signal = self.signals.get(signal_id)
-            if signal is None:
+            if signal is None or self.is_over(signal_id, profile):
                 heapq.heappop(self._expiries)
             elif replaying and expires_ms > self.clock_ms.get(signal.symbol, 0):
                 # Symbols replay at different speeds, so a later expiry may be due before this one.
                 kept.append(heapq.heappop(self._expiries))
             elif replaying or expires_ms <= wall_ms:
-                over.append(signal_id)
+                over.append((signal_id, profile))
                 kept.append(heapq.heappop(self._expiries))
             else:
                 break
@@ -183,13 +209,17 @@ class State:
     def _add(self, signal: Signal) -> None:
         self.signals[signal.signal_id] = signal
         self.see_price(signal.symbol, signal.created_ms)
-        heapq.heappush(self._expiries, (signal.expires_ms, signal.signal_id))
+        heapq.heappush(self._expiries, (signal.expires_ms, signal.signal_id, ""))
+        for name, profile in signal.risk_profiles.items():
+            if 0 < profile.expires_ms < signal.expires_ms:
+                heapq.heappush(self._expiries, (profile.expires_ms, signal.signal_id, name))
         self._days[signal.created_ms // DAY_MS] += 1
         self.last_lag_ms = signal.emitted_ms - signal.created_ms
         self.last_bundle = signal.bundle
 
     def _end(self, signal_id: str) -> Signal | None:
         signal = self.signals.pop(signal_id, None)
+        self._over.pop(signal_id, None)
         self._ended[signal_id] = None
         while len(self._ended) > ENDED_MAX:
             self._ended.popitem(last=False)
@@ -253,6 +283,17 @@ class State:
         return Event(
             number=number, kind="update", symbol=outcome.symbol, signal_id=outcome.signal_id, signal=signal,
             outcome=outcome, withdrawn=withdrawn, timestamp_ms=outcome.updated_ms,
+        )  # fmt: skip
+
+    def _end_profile(self, number: str, signal_id: str, profile: str) -> Event | None:
+        signal = self.signals.get(signal_id)
+        if signal is None:
+            return None
+        self.mark_over(signal_id, profile)
+        return Event(
+            number=number, kind="withdrawn", symbol=signal.symbol, signal_id=signal_id, signal=signal,
+            withdrawn="expired", risk_profile=profile,
+            timestamp_ms=max(self.clock_ms.get(signal.symbol, 0), signal.created_ms),
         )  # fmt: skip
 
     def _withdraw(self, number: str, signal_id: str, why: str) -> Event | None:

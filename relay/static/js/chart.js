@@ -87,6 +87,8 @@ export class PriceChart {
     this.others = others;
     if (!message) return this.#nothing("Nothing to chart", "Choose a signal on the left.");
     $("chart-title").textContent = timeframe === "auto" ? message.symbol : `${message.symbol} · ${timeframe}`;
+    const { action, entry_price: entry, target_price: target, stop_loss: stop } = message.data;
+    $("chart").setAttribute("aria-label", `Candles of ${message.symbol}, with volume, RSI and MACD${known(entry) ? `; ${action} at ${price(entry)}, target ${price(target)}, stop ${price(stop)}` : ""}`);
     const key = `${message.symbol} ${timeframe}`;
     const moved = key !== this.#key;
     this.#key = key;
@@ -114,7 +116,7 @@ export class PriceChart {
   #scale(own) {
     const data = this.message?.data;
     if (!own?.priceRange || !known(data?.entry_price)) return own;
-    const { minValue, maxValue } = own.priceRange, room = 1.5 * (maxValue - minValue);
+    const { minValue, maxValue } = own.priceRange, room = 4 * (maxValue - minValue);
     const near = [data.entry_price, data.target_price, data.stop_loss].filter((v) => v > minValue - room && v < maxValue + room);
     return { ...own, priceRange: { minValue: Math.min(minValue, ...near), maxValue: Math.max(maxValue, ...near) } };
   }

@@ -26,6 +26,9 @@ export const known = (value) => typeof value === "number" && Number.isFinite(val
 
 export const SIDES = { buy: "▲ BUY", sell: "▼ SELL", hold: "■ HOLD" };
 
+// How a signal ended, in words and a sign of its own.
+export const ENDS = { active: "● active", hit_target: "⚑ target hit", hit_stop: "✕ stopped out", expired: "◷ expired", cancelled: "⊘ cancelled", closed: "■ closed" };
+
 export function side(action) {
   return h("span", { class: `side ${action}` }, SIDES[action] ?? action);
 }
@@ -63,8 +66,9 @@ export function span(ms) {
   const seconds = Math.max(0, Math.round(ms / 1000));
   if (seconds < 60) return `${seconds} s`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
-  if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
-  return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3600)} h`;
+  const two = (big, small, rest, little) => `${big} ${small}${rest ? ` ${rest} ${little}` : ""}`;
+  if (seconds < 86_400) return two(Math.floor(seconds / 3600), "h", Math.floor((seconds % 3600) / 60), "min");
+  return two(Math.floor(seconds / 86_400), "d", Math.floor((seconds % 86_400) / 3600), "h");
 }
 
 // A padlock drawn here: not every system has the character.

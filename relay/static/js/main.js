@@ -1,7 +1,7 @@
 // The page: views, the feed, keys, and the states a user must know of.
 
 import { PriceChart } from "./chart.js";
-import { $, h, known, padlock, percent, price, side, signed, span } from "./dom.js";
+import { $, ENDS, h, known, padlock, percent, price, side, signed, span } from "./dom.js";
 import { panel } from "./panel.js";
 import { performancePage } from "./performance.js";
 import { Session } from "./session.js";
@@ -11,14 +11,18 @@ import { systemPage } from "./system.js";
 
 const session = new Session(), store = new Store(), chart = new PriceChart(session);
 const VIEWS = ["signals", "performance", "system", "settings"];
-const MODES = { live: ["good", "●", "Live"], delayed: ["warn", "◷", "Delayed"], replay: ["warn", "⟲", "Replay"], simulated: ["warn", "⚗", "Simulated"], unknown: ["", "◌", "No data yet"] };
+const MODES = {
+  live: ["good", "●", "Live", "Bars as they happen"], delayed: ["warn", "◷", "Delayed", "Bars come minutes after they happened"], replay: ["warn", "⟲", "Replay", "Bars of the past, played again"],
+  simulated: ["warn", "⚗", "Simulated", "Made-up bars: no market"], unknown: ["", "◌", "No data yet", "Nothing has come from the pipeline yet"],
+};
 let view = "signals", chosen = null, waiting = false, charted = null, refresher = null;
 
 // What is shown of the states
 
 function showStates() {
-  const [tone, glyph, text] = MODES[store.mode] ?? MODES.unknown;
+  const [tone, glyph, text, meaning] = MODES[store.mode] ?? MODES.unknown;
   $("mode").className = `badge ${tone}`;
+  $("mode").title = meaning;
   $("mode").replaceChildren(glyph, h("span", {}, ` ${text}`));
   const stale = session.state === "open" && store.stale;
   const connection = { open: stale ? ["warn", "◔", "Stale"] : ["good", "✓", "Connected"], connecting: ["warn", "…", "Connecting"], lost: ["bad", "✕", "Disconnected"], "signed-out": ["", "○", "Signed out"] }[session.state];
@@ -70,6 +74,14 @@ function drawFeed() {
     filtered ? "Change the filter to see the others." : "Most bars make no signal. A new one appears here by itself.");
 }
 
+function drawEnded() {
+  const shown = store.ended.filter((one) => one.reason !== "superseded" && one.signal.type !== "signal_summary").slice(0, 20);
+  $("ended").hidden = shown.length === 0;
+  $("ended-count").textContent = `· ${shown.length}`;
+  $("ended-list").replaceChildren(...shown.map(({ signal, reason, updates }) => h("li", { class: "row small" },
+    h("span", {}, h("b", {}, signal.symbol), ` ${signal.data.action} · ${ENDS[reason] ?? reason}`), known(updates?.pnl_percent) ? signed(updates.pnl_percent) : null)));
+}
+
 function drawPanel() {
   const message = chosen ? store.signals.get(chosen) : null;
   const open = $("panel").querySelector("details.image")?.open && charted === chosen;
@@ -91,7 +103,7 @@ function drawPanel() {
 function draw() {
   waiting = false;
   showStates();
-  if (view === "signals" && session.user) { drawFeed(); drawPanel(); }
+  if (view === "signals" && session.user) { drawFeed(); drawEnded(); drawPanel(); }
 }
 
 function soon() {
@@ -157,6 +169,7 @@ document.addEventListener("keydown", (event) => {
   if (view === "signals" && (down || up) && !(event.key.startsWith("Arrow") && document.activeElement?.closest(".panel, #chart"))) { step(down ? 1 : -1); event.preventDefault(); }
   else if (event.key === "/" && view === "signals") { $("filter").focus(); event.preventDefault(); }
   else if (event.key === "t") retheme();
+  else if (event.key === "?") location.hash = "#/settings";
   else if (/^[1-4]$/.test(event.key)) location.hash = `#/${VIEWS[event.key - 1]}`;
 });
 

@@ -1,6 +1,6 @@
 // Details of one signal, as far as the user's tier shows it; what a higher tier adds is named, never sent.
 
-import { figure, h, known, moment, padlock, percent, price, side, signed, span, words } from "./dom.js";
+import { ENDS, figure, h, known, moment, padlock, percent, price, side, signed, span, words } from "./dom.js";
 
 const lock = (title, text, tier) => h("div", { class: "lock" }, h("h3", {}, padlock(), title), h("p", {}, text), h("p", {}, h("b", {}, `${tier} tier`)));
 
@@ -71,9 +71,8 @@ function news(context) {
 }
 
 function live(update) {
-  if (!update) return h("p", { class: "quiet small" }, "Live result: waiting for the first update.");
-  const status = { active: "● active", hit_target: "⚑ target hit", hit_stop: "✕ stopped out", expired: "◷ expired" }[update.status] ?? update.status;
-  return h("dl", { class: "facts" }, h("dt", {}, "Status"), h("dd", {}, status), h("dt", {}, "Price"), h("dd", { class: "num" }, price(update.current_price)), h("dt", {}, "Result so far"), h("dd", {}, signed(update.pnl_percent)));
+  if (!update) return h("p", { class: "quiet small" }, "Waiting for the first update.");
+  return h("dl", { class: "facts" }, h("dt", {}, "Status"), h("dd", {}, ENDS[update.status] ?? update.status), h("dt", {}, "Price"), h("dd", { class: "num" }, price(update.current_price)), h("dt", {}, "Result so far"), h("dd", {}, signed(update.pnl_percent)));
 }
 
 // All nodes of the panel; `store` gives updates and the clock.

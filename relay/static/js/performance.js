@@ -3,9 +3,11 @@
 import { curve } from "./chart.js";
 import { $, h, percent, signed, svg } from "./dom.js";
 
-function table(title, rows, heading) {
-  return h("div", { class: "card third" }, h("h2", {}, title), h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", {}, heading), h("th", { class: "num" }, "Signals"), h("th", { class: "num" }, "Hit rate"), h("th", { class: "num" }, "Average"))),
-    h("tbody", {}, rows.map((row) => h("tr", {}, h("td", {}, row.key.replaceAll("_", " ")), h("td", { class: "num" }, String(row.signals)), h("td", { class: "num" }, percent(row.hit_rate)), h("td", { class: "num" }, signed(row.average_pnl_percent))))))));
+// One breakdown; of exits the share of all is told, for their hit rate is 0 or 100 % by their name.
+function table(title, rows, heading, total = 0) {
+  const middle = total ? "Share" : "Hit rate", rate = (row) => percent(total ? row.signals / total : row.hit_rate);
+  return h("div", { class: "card third" }, h("h2", {}, title), h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", {}, heading), h("th", { class: "num" }, "Signals"), h("th", { class: "num" }, middle), h("th", { class: "num" }, "Average"))),
+    h("tbody", {}, rows.map((row) => h("tr", {}, h("td", {}, row.key.replaceAll("_", " ") || "unknown"), h("td", { class: "num" }, String(row.signals)), h("td", { class: "num" }, rate(row)), h("td", { class: "num" }, signed(row.average_pnl_percent))))))));
 }
 
 function reliability(rows) {
@@ -39,6 +41,6 @@ export async function performancePage(session) {
     h("div", { class: "card wide" }, h("h2", {}, "Closed signals"), h("div", { class: "tiles" }, tile("Signals", String(total.signals)), tile("Hit target", percent(total.hit_rate, 1)), tile("Average result", signed(total.average_pnl_percent)), tile("Sum of results", signed(total.total_pnl_percent)), tile("Deepest drawdown", `${report.drawdown_percent.toFixed(1)} pts`), tile("Target / stop / expired", `${total.hit_target} / ${total.hit_stop} / ${total.expired}`))),
     h("div", { class: "card", }, h("h2", {}, "Cumulative result"), plot, h("p", { class: "quiet small" }, "Equal stakes added up, after costs; not a compounded account. Past results say little about future ones.")),
     h("div", { class: "card" }, h("h2", {}, "Reliability: promised against observed"), reliability(report.reliability), h("p", { class: "quiet small" }, "On the dashed line a probability means what it says; a bigger dot holds more signals.")),
-    table("By exit", report.by_reason, "Reason"), table("By confidence", report.by_confidence, "Confidence"), table("By symbol", report.by_symbol, "Symbol"), table("By side", report.by_side, "Side"), table("By model bundle", report.by_model, "Bundle")));
+    table("By exit", report.by_reason, "Reason", total.signals), table("By confidence", report.by_confidence, "Confidence"), table("By symbol", report.by_symbol, "Symbol"), table("By side", report.by_side, "Side"), table("By model that agreed", report.by_vote, "Model"), table("By model bundle", report.by_model, "Bundle")));
   curve(plot, report.curve);
 }

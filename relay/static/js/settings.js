@@ -29,7 +29,7 @@ export async function settingsPage(session) {
       h("p", { class: "quiet small" }, "Conservative holds below 70 %; aggressive raises confidence and shortens horizons. The pipeline makes all three."), h("button", { class: "primary", type: "submit" }, "Save"), said),
     h("div", { class: "card" }, h("h2", {}, "You"), h("dl", { class: "facts" }, h("dt", {}, "Name"), h("dd", {}, me.name), h("dt", {}, "Tier"), h("dd", {}, me.tier)), h("p", { class: "quiet small" }, "The tier is changed with signals users tier NAME TIER."),
       session.demo ? null : h("button", { type: "button", onclick: () => session.signOut() }, "Sign out"),
-      h("h2", {}, "Keys"), h("p", {}, h("kbd", {}, "↑"), " ", h("kbd", {}, "↓"), " or ", h("kbd", {}, "j"), " ", h("kbd", {}, "k"), " next and previous signal · ", h("kbd", {}, "/"), " filter · ", h("kbd", {}, "1"), "–", h("kbd", {}, "4"), " pages · ", h("kbd", {}, "t"), " light or dark")),
+      h("h2", {}, "Keys"), h("p", {}, h("kbd", {}, "↑"), " ", h("kbd", {}, "↓"), " or ", h("kbd", {}, "j"), " ", h("kbd", {}, "k"), " next and previous signal · ", h("kbd", {}, "/"), " filter · ", h("kbd", {}, "1"), "–", h("kbd", {}, "4"), " pages · ", h("kbd", {}, "t"), " light or dark · ", h("kbd", {}, "?"), " these keys")),
     h("div", { class: "card wide", id: "notifications" })));
   await notifications(session, $("notifications"));
 }

@@ -37,7 +37,7 @@ export class Store {
         break;
       case "signal_update":
         this.#see(message.symbol, message.timestamp_ms);
-        this.updates.set(message.signal_id, message.updates);
+        if (this.signals.has(message.signal_id)) this.updates.set(message.signal_id, message.updates);
         if (message.updates.status !== "active") this.#end(message.signal_id, message.updates.status);
         break;
       case "signal_withdrawn":

@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.request
 
+import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed
 
@@ -141,6 +142,38 @@ def test_an_expired_signal_is_withdrawn_with_a_number(relay, make_signal):
     with relay.client(token, after=last) as client:
         assert client.until("signal_withdrawn")["number"] == withdrawn["number"]
     assert relay.redis.zcard("signals:active") == 0
+
+
+def test_each_risk_profile_sees_a_signal_until_its_own_end(relay, make_signal):
+    now_ms = int(time.time() * 1_000)
+    signal = make_signal("s1", expires_ms=now_ms + 60_000)
+    early = msgspec.structs.replace(signal.risk_profiles["moderate"], time_horizon="1d", expires_ms=now_ms + 2_000)
+    signal = msgspec.structs.replace(signal, risk_profiles=signal.risk_profiles | {"aggressive": early})
+    tokens = {name: relay.token(name) for name in ("moderate", "aggressive")}
+    for name in tokens:
+        relay.store.set_risk_profile(name, name)
+    with relay.client(tokens["moderate"]) as moderate, relay.client(tokens["aggressive"]) as aggressive:
+        moderate.until("system")
+        aggressive.until("system")
+        relay.publish(signal)
+        assert moderate.until("dynamic_signal")["expires_ms"] == now_ms + 60_000
+        seen = aggressive.until("dynamic_signal")
+        assert (seen["expires_ms"], seen["data"]["time_horizon"]) == (now_ms + 2_000, "1d")
+        assert aggressive.until("signal_withdrawn")["reason"] == "expired"
+        assert "signal_withdrawn" not in {m["type"] for m in moderate.drain()}
+    relay.restart()
+    for name, held in (("moderate", 1), ("aggressive", 0)):
+        with relay.client(tokens[name]) as client:
+            assert len(client.until("snapshot")["signals"]) == held
+    with relay.client(tokens["aggressive"], after=seen["number"]) as client:
+        assert client.until("signal_withdrawn")["signal_id"] == "s1"
+    relay.redis.delete("signals:stream")  # the expiry is not written again, and still known
+    relay.restart()
+    time.sleep(1.5)
+    with relay.client(tokens["aggressive"]) as client:
+        assert client.until("snapshot")["signals"] == []
+    assert relay.redis.xlen("signals:stream") == 0
+    assert relay.redis.zcard("signals:active") == 1
 
 
 def test_a_replay_of_old_days_expires_by_its_own_clock(relay, make_signal):

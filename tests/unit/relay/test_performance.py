@@ -16,7 +16,7 @@ def closed(at: int, pnl: float, status: str = "expired", confidence: float = 0.7
     return Outcome(
         signal_id=f"s{at}", symbol="A" if at % 2 else "B", status=status, entry_price=1, current_price=1,
         target_price=1, stop_loss=1, pnl_percent=pnl, created_ms=0, updated_ms=at, confidence=confidence, bundle="b",
-        exit_reason=reason or status,
+        exit_reason=reason or status, votes={"forest": "buy", "net": "sell" if at % 2 else "buy"},
     )  # fmt: skip
 
 
@@ -32,6 +32,9 @@ def test_a_report_by_hand():
     assert told["drawdown_percent"] == 3.0
     assert {row["key"]: row["signals"] for row in told["by_reason"]} == {"expired": 1, "hit_stop": 1, "hit_target": 2}
     assert {row["key"]: row["hit_rate"] for row in told["by_symbol"]} == {"A": 0.5, "B": 0.5}
+    assert {row["key"]: (row["signals"], row["hit_rate"]) for row in told["by_vote"]} == {
+        "forest": (4, 0.5), "net": (2, 0.5),
+    }  # fmt: skip
     assert [(row["from"], row["hit_rate"], row["count"]) for row in told["reliability"]] == [
         (0.5, 0.5, 2),
         (0.8, 0.5, 2),

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.messages import Outcome, Signal, encode
+from models.messages import Outcome, ProfileDecision, Signal, encode
+from relay import protocol
 from relay.state import State, position
 
 T0, DAY = 1_700_000_000_000, 86_400_000
@@ -59,7 +60,7 @@ def test_live_signals_expire_by_the_wall_clock(state, make_signal):
     state.apply("1-0", "s1", "signal", encode(make_signal(expires_ms=now + 10)))
     assert state.mode == "live"
     assert state.due(now) == []
-    assert state.due(now + 10) == ["s1"]
+    assert state.due(now + 10) == [("s1", "")]
 
 
 def test_replayed_signals_expire_by_their_own_symbols_clock(state, make_signal):
@@ -69,7 +70,38 @@ def test_replayed_signals_expire_by_their_own_symbols_clock(state, make_signal):
     assert state.mode == "replay"
     assert state.due(wall) == []
     state.see_price("MSFT", T0 + 3 * DAY)
-    assert state.due(wall) == ["MSFT"]
+    assert state.due(wall) == [("MSFT", "")]
+
+
+def test_a_signal_ends_earlier_for_a_profile_of_a_shorter_horizon(state, make_signal):
+    def profile(expires_ms):
+        return ProfileDecision(
+            action="buy", confidence=0.8, time_horizon="1d", target_price=110.0, stop_loss=95.0, expires_ms=expires_ms
+        )
+
+    profiles = {"moderate": profile(T0 + 30), "aggressive": profile(T0 + 10), "conservative": profile(0)}
+    state.apply("1-0", "s1", "signal", encode(make_signal(expires_ms=T0 + 30, risk_profiles=profiles)))
+    assert state.due(T0 + 9) == []
+    assert state.due(T0 + 10) == [("s1", "aggressive")]
+    event = state.apply("2-0", "s1", "expired", b'{"risk_profile": "aggressive"}')
+    assert (event.kind, event.withdrawn, event.risk_profile) == ("withdrawn", "expired", "aggressive")
+    assert list(state.signals) == ["s1"]
+    assert state.due(T0 + 29) == []
+    url = str.__add__
+    for tier in ("premium", "dynamic"):
+        assert protocol.project(event, tier, "aggressive", state, url).reason == "expired"
+        assert protocol.project(event, tier, "moderate", state, url) is None
+        held = {
+            name: protocol.snapshot([state.signals["s1"]], tier, name, state, url, True, 10).signals
+            for name in ("moderate", "aggressive", "conservative")
+        }
+        assert {name: [s.expires_ms for s in signals] for name, signals in held.items()} == {
+            "moderate": [T0 + 30], "aggressive": [], "conservative": [T0 + 30],
+        }  # fmt: skip
+    assert protocol.project(event, "free", "", state, url) is None
+    assert state.due(T0 + 30) == [("s1", "")]
+    assert state.apply("3-0", "s1", "expired", b"{}").risk_profile == ""
+    assert state.apply("4-0", "s1", "expired", b'{"risk_profile": "aggressive"}') is None
 
 
 def test_the_mode_is_what_the_pipeline_says(state, make_signal):
