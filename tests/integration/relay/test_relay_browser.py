@@ -20,6 +20,22 @@ REASONS = {
 }
 
 
+#: Pixels of the chart in the two tints that shade a signal's life: towards the target, towards the stop.
+SHADED = """
+const found = [0, 0];
+for (const canvas of document.querySelectorAll("#chart canvas")) {
+  if (!canvas.width || !canvas.height) continue;
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  for (let i = 0; i < data.length; i += 4) {
+    if (data[i + 3] < 30 || data[i + 3] > 36) continue;
+    if (data[i + 1] > data[i] + 60) found[0] += 1;
+    if (data[i] > data[i + 1] + 60) found[1] += 1;
+  }
+}
+return found;
+"""
+
+
 def bars(relay, symbol="AAPL", timeframe="1m", count=150, price=100.0, end_ms=None):
     """A wandering price that ends at ``price``."""
     minute, end_ms = 60_000, end_ms or int(time.time() * 1e3) // 60_000 * 60_000
@@ -60,7 +76,10 @@ def test_sign_in_live_signal_and_a_restart_of_the_relay(relay, page, make_signal
     page.until("#feed", "AAPL", "▲ BUY", "72 %")
     page.until("#panel", "Model votes", "xgboost swing", "Top features", "Risk", "Distance to stop", "5.00 %")
     page.until("#chart-title", "AAPL · 1m")
-    assert page.driver.execute_script("return document.querySelectorAll('#chart canvas').length") > 0
+    rows = "return [...document.querySelectorAll('#chart tr')].filter((row) => row.querySelector('canvas')).length"
+    assert page.driver.execute_script(rows) == 4  # price and volume, RSI, MACD, time
+    label = page.driver.find_element(By.ID, "chart").get_attribute("aria-label")
+    assert "buy at 100.00, target 110.00, stop 95.00" in label
     relay.publish_outcome(make_outcome(signal, "active", 1.25))
     page.until("#feed", "▲ +1.25 %")
 
@@ -80,6 +99,8 @@ def test_sign_in_live_signal_and_a_restart_of_the_relay(relay, page, make_signal
     page.driver.get_log("browser")
     relay.publish_outcome(make_outcome(signal, "hit_target", 10.0))
     WebDriverWait(page.driver, 10).until(lambda _: "AAPL" not in page.text("#feed"))
+    page.driver.find_element(By.CSS_SELECTOR, "#ended summary").click()
+    page.until("#ended", "AAPL", "buy", "⚑ target hit", "▲ +10.00 %")
     assert page.problems() == []
 
 
@@ -92,9 +113,11 @@ def test_tier_locks_show_what_an_upgrade_gives_and_hide_what_it_hides(relay, pag
     assert not [word for word in ("110.00", "RSI indicates", "xgboost") if word in held]
     page.until("#chart-legend", "C 100.00")
     page.keep("free")
+    assert page.driver.execute_script(SHADED) == [0, 0]
     relay.store.set_tier("free", "premium")
     page.until("#panel", "Calibrated probability", "110.00", "Locked:", "Model votes", "4.99", timeout=20)
     assert "xgboost" not in page.driver.page_source
+    WebDriverWait(page.driver, 10).until(lambda d: min(d.execute_script(SHADED)) > 500)
     image = page.driver.find_element(By.CSS_SELECTOR, "#panel details.image")
     image.find_element(By.TAG_NAME, "summary").click()
     WebDriverWait(page.driver, 30).until(
@@ -124,7 +147,7 @@ def test_every_page_in_light_and_dark_and_on_a_phone(relay, page, make_signal, m
     relay.redis.hset("system:status", mapping={
         "mode": '{"mode": "replay"}', "venue:alpaca": '{"state": "streaming", "lag_ms": 120, "gaps": 0}',
         "job": '{"watermark_ms": 1700000000000, "lag_ms": 840, "checkpoint_age_ms": 9000, "bars": 18422}',
-        "bundle": '{"name": "daily-2012", "base_rates": {"buy": 0.38, "sell": 0.33}}', "drift": '{"score": 0.07}',
+        "bundle": '{"name": "daily-2012", "base_rates": {"buy": 0.38, "sell": 0.33}}',
     })  # fmt: skip
     page.sign_in(relay.url, relay.token("ann"))
     page.until("#mode", "Replay")
@@ -147,12 +170,10 @@ def test_every_page_in_light_and_dark_and_on_a_phone(relay, page, make_signal, m
     page.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
     page.driver.find_element(By.TAG_NAME, "body").send_keys("2")
     page.until("#view-performance", "Closed signals", "Reliability", "hit target", "IBM")
-    page.keep("performance")
     page.driver.find_element(By.TAG_NAME, "body").send_keys("3")
     page.until("#view-system", "alpaca", "streaming", "daily-2012", "Drift", "dropped slow")
-    page.keep("system")
-    page.driver.find_element(By.TAG_NAME, "body").send_keys("4")
-    page.until("#view-settings", "Watchlist", "Notifications", "Quiet from")
+    page.driver.find_element(By.TAG_NAME, "body").send_keys("?")
+    page.until("#view-settings", "Keys", "Watchlist", "Notifications", "Quiet from")
     page.keep("settings")
     page.driver.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}

@@ -313,6 +313,18 @@ def test_web_push_is_encrypted_for_the_browser_and_signed_by_the_relay(relay, re
     assert len(headers["Topic"]) <= 32
 
 
+def test_a_kind_that_is_silent_is_told_silently(relay, receiver, subscribed, make_signal, make_outcome):
+    token, key, auth = subscribed
+    api(relay, token, "/api/push/preferences", "PUT", {"new_signal": "silent", "target_hit": "on"})
+    signal = make_signal("s1")
+    relay.publish(signal)
+    _, _, headers, body = receiver.wait(1)
+    assert (decrypt(body, key, auth)["silent"], headers["Urgency"]) == (True, "low")
+    relay.publish_outcome(make_outcome(signal, "hit_target", 10.0))
+    _, _, headers, body = receiver.wait(2)
+    assert (decrypt(body, key, auth)["silent"], headers["Urgency"]) == (False, "high")
+
+
 def test_web_push_revisions_share_a_topic_and_an_expired_subscription_is_forgotten(
     relay, receiver, subscribed, make_signal
 ):

@@ -6,9 +6,11 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 
 import msgspec
+import psutil
 import pytest
 from websockets.exceptions import ConnectionClosed
 
@@ -105,6 +107,20 @@ def test_only_what_is_subscribed_comes(relay, make_signal):
         relay.publish(make_signal("m2", "MSFT"))
         relay.publish(make_signal("x", "IBM"))
         assert [m["symbol"] for m in client.drain() if m["type"] == "dynamic_signal"] == ["IBM"]
+
+
+def test_following_everything_ends_when_asked(relay, make_signal):
+    with relay.client(relay.token("ann"), all=True) as client:
+        client.until("system")
+        client.send(type="unsubscribe", all=True)
+        client.send(type="ping")
+        client.until("pong")
+        relay.publish(make_signal("a", "AAPL"))
+        assert [m for m in client.drain() if m["type"] == "dynamic_signal"] == []
+        client.send(type="subscribe", all=True)
+        assert [s["data"]["signal_id"] for s in client.until("snapshot")["signals"]] == ["a"]
+        relay.publish(make_signal("m", "MSFT"))
+        assert client.until("dynamic_signal")["symbol"] == "MSFT"
 
 
 def test_updates_and_the_end_of_a_signal(relay, make_signal, make_outcome):
@@ -213,6 +229,22 @@ def test_the_page_and_its_files_are_served(relay):
             assert answer.headers["content-type"].startswith(("text/javascript", "text/css"))
 
 
+@pytest.mark.parametrize(
+    "path", ["/", "/healthz", "/api/me", "/api/start", "/static/js/main.js", "/nothing", "/charts/x.png"]
+)
+def test_every_answer_carries_the_security_headers(relay, path):
+    try:
+        with urllib.request.urlopen(relay.url + path) as answer:
+            headers = answer.headers
+    except urllib.error.HTTPError as refused:
+        headers = refused.headers
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert (headers["x-content-type-options"], headers["x-frame-options"]) == ("nosniff", "DENY")
+    assert (headers["referrer-policy"], headers["cross-origin-opener-policy"]) == ("no-referrer", "same-origin")
+    assert headers["server"] is None
+
+
 def test_two_relays_say_the_same_and_write_an_expiry_once(relay, relay_class, make_signal, tmp_path_factory):
     other = relay_class(relay.redis_url, tmp_path_factory.mktemp("other"), USERS_DSN=relay.dsn).start()
     try:
@@ -258,6 +290,14 @@ def test_updates_of_one_signal_are_conflated_for_a_slow_client(start_relay, make
             assert data, f"the slow client was closed after {len(read)} bytes: {read[-200:]}\n{relay.log_text()}"
             read += data
         assert 10 < read.count(b'"signal_update"') < count - 100
+
+
+def test_it_listens_on_this_machine_only_unless_told(start_relay):
+    relay = start_relay()
+    assert relay.url.startswith("http://127.0.0.1:")
+    assert "everyone who reaches this machine" not in relay.log_text()
+    bound = {c.laddr.ip for c in psutil.Process(relay.process.pid).net_connections() if c.status == "LISTEN"}
+    assert bound == {"127.0.0.1"}
 
 
 def test_a_bind_beyond_this_machine_warns(start_relay):

@@ -38,6 +38,19 @@ def until(relay, token, wanted, timeout=60.0):
         time.sleep(0.3)
 
 
+def report_all(status, mode):
+    """What the processes of a running pipeline report."""
+    now_ms = int(time.time() * 1e3)
+    status.report("mode", mode=mode)
+    status.report("venue:alpaca", state="streaming", last_message_ms=now_ms - 2_000, lag_ms=120, gaps=1, reconnects=0)
+    status.report("venue:binance", state="disconnected", reason="closed by the venue: 1001", gaps=0)
+    status.report(
+        "job", bundle="daily-swing@00000000", watermark_ms=now_ms - 60_000, lag_ms=41, bars=18_422, signals=97
+    )
+    psi = {"psi.rsi_14": 0.31, "psi.atr_14": 0.12, "psi.macd": 0.02}
+    status.report("drift", rows=18_422, strange_share=0.021, **psi)
+
+
 def test_real_jobs_their_checkpoints_and_their_lag(kafka, redis_url, start_relay, page, tmp_path):
     bars = job_helpers.minute_bars(symbols=3, bars=50)
     kafka.create_topic("system-bars", "system-signals", "system-status", partitions=2)
@@ -72,9 +85,11 @@ def test_real_jobs_their_checkpoints_and_their_lag(kafka, redis_url, start_relay
         assert found["checkpoint_bytes"] > 0
         assert told["groups"] == [{"group": "system-group", "topic": "system-bars", "records_behind": 0}]
         assert told["errors"] == {}
+        report_all(SystemStatus(relay.redis), "live")
         page.sign_in(relay.url, token)
         page.driver.get(f"{relay.url}/#/system")
         page.until("#view-system", "1 running", "outcomes", "✓ running", "system-group", "0 records")
+        page.keep("system")
 
         family = [psutil.Process(job.pid), *psutil.Process(job.pid).children(recursive=True)]
         for process in family:
@@ -92,16 +107,7 @@ def test_real_jobs_their_checkpoints_and_their_lag(kafka, redis_url, start_relay
 
 
 def test_what_processes_report_of_themselves(relay, page):
-    status = SystemStatus(relay.redis)
-    now_ms = int(time.time() * 1e3)
-    status.report("mode", mode="live")
-    status.report("venue:alpaca", state="streaming", last_message_ms=now_ms - 2_000, lag_ms=120, gaps=1, reconnects=0)
-    status.report("venue:binance", state="disconnected", reason="closed by the venue: 1001", gaps=0)
-    status.report(
-        "job", bundle="daily-swing@00000000", watermark_ms=now_ms - 60_000, lag_ms=41, bars=18_422, signals=97
-    )
-    psi = {"psi.rsi_14": 0.31, "psi.atr_14": 0.12, "psi.macd": 0.02}
-    status.report("drift", rows=18_422, strange_share=0.021, **psi)
+    report_all(SystemStatus(relay.redis), "live")
     page.sign_in(relay.url, relay.token("ann"))
     page.driver.get(f"{relay.url}/#/system")
     shown = page.until("#view-system .tiles", "⚠ 1 of 2 streaming", "alpaca, binance", "daily-swing", "41 ms")
@@ -110,7 +116,7 @@ def test_what_processes_report_of_themselves(relay, page):
     page.until("#view-system", "✓ streaming", "✕ disconnected", "closed by the venue: 1001", "120 ms", "18,422")
     page.until("#view-system", "rsi 14", "0.31", "⚠ changed", "◔ moving", "✓ stable", "2.1 %")
     page.until("#view-system", "--flink", "--kafka")  # what nobody reports says how to get it
-    old = {"state": "streaming", "updated_ms": now_ms - 600_000}
+    old = {"state": "streaming", "updated_ms": int(time.time() * 1e3) - 600_000}
     relay.redis.hset(redis_keys.SYSTEM_STATUS, "venue:alpaca", json.dumps(old))
     page.until("#view-system", "✕ 0 of 2 streaming", "last report 10 min ago")
     assert page.problems() == []
