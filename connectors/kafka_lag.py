@@ -5,7 +5,6 @@ A Flink job commits its offsets at each checkpoint, so its lag here is at most o
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -22,7 +21,10 @@ class GroupLag(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KafkaLag:
-    """Reads the lag of ``groups``; blocks for at most ``timeout_s`` a request.
+    """Reads the lag of ``groups``; blocks for at most ``timeout_s`` a request. It joins none of the groups.
+
+    Consumers ask for the offsets: librdkafka's admin request for them ends the whole process by a segmentation fault
+    while a broker that has just started has no coordinator for the group (confluent-kafka 2.16.1).
 
     >>> KafkaLag("127.0.0.1:1", ["signals"], timeout_s=0.2).read()  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -30,38 +32,44 @@ class KafkaLag:
     """
 
     def __init__(self, bootstrap: str, groups: Sequence[str], timeout_s: float = 5.0) -> None:
-        from confluent_kafka.admin import AdminClient
+        from confluent_kafka import Consumer
 
-        self._bootstrap, self._groups, self._timeout_s = bootstrap, list(groups), timeout_s
-        self._admin = AdminClient(kafka_client(bootstrap, log_level=0))
+        self._bootstrap, self._timeout_s = bootstrap, timeout_s
+        self._consumers = {
+            group: Consumer(kafka_client(bootstrap, group_id=group, enable_auto_commit=False, log_level=0))
+            for group in groups
+        }
 
     def read(self) -> list[GroupLag]:
         """One entry a group and topic with committed offsets; raises ConnectionError naming the address."""
-        from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-        from confluent_kafka.admin import OffsetSpec
+        from confluent_kafka import KafkaException, TopicPartition
 
+        found: list[GroupLag] = []
         try:
-            topics = self._admin.list_topics(timeout=self._timeout_s).topics
-            committed: dict[tuple[str, str], dict[int, int]] = {}
-            for group in self._groups:
-                asked = self._admin.list_consumer_group_offsets(
-                    [ConsumerGroupTopicPartitions(group)], request_timeout=self._timeout_s
-                )
-                for place in asked[group].result().topic_partitions:
-                    if place.offset >= 0 and place.topic in topics:
-                        committed.setdefault((group, place.topic), {})[place.partition] = place.offset
-            wanted = {(topic, number) for _, topic in committed for number in topics[topic].partitions}
-            edges = {}
-            for name, edge in (("first", OffsetSpec.earliest()), ("end", OffsetSpec.latest())):
-                places = {TopicPartition(*place): edge for place in wanted}
-                found = self._admin.list_offsets(places, request_timeout=self._timeout_s) if places else {}
-                edges[name] = {(place.topic, place.partition): f.result().offset for place, f in found.items()}
+            for group, consumer in sorted(self._consumers.items()):
+                topics = consumer.list_topics(timeout=self._timeout_s).topics
+                places = [
+                    TopicPartition(name, number)
+                    for name, topic in topics.items()
+                    if not name.startswith("__")
+                    for number in topic.partitions
+                ]
+                committed = consumer.committed(places, timeout=self._timeout_s) if places else []
+                reached = {(at.topic, at.partition): at.offset for at in committed if at.offset >= 0}
+                for name in sorted({topic for topic, _ in reached}):
+                    behind = 0
+                    for number in topics[name].partitions:
+                        first, end = consumer.get_watermark_offsets(
+                            TopicPartition(name, number), timeout=self._timeout_s
+                        )
+                        behind += max(0, end - max(first, reached.get((name, number), 0)))
+                    found.append(GroupLag(group=group, topic=name, records_behind=behind))
         except KafkaException as error:
             words = error.args[0].str()
             raise ConnectionError(f"Kafka at {self._bootstrap} gives no offsets ({words}): check the address") from None
-        behind: Counter[tuple[str, str]] = Counter(dict.fromkeys(committed, 0))
-        for (group, topic), offsets in committed.items():
-            for number in topics[topic].partitions:
-                reached = max(offsets.get(number, 0), edges["first"][topic, number])
-                behind[group, topic] += max(0, edges["end"][topic, number] - reached)
-        return [GroupLag(group=g, topic=t, records_behind=n) for (g, t), n in sorted(behind.items())]
+        return found
+
+    def close(self) -> None:
+        """Close the connections."""
+        for consumer in self._consumers.values():
+            consumer.close()

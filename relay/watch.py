@@ -44,6 +44,8 @@ class Watch:
             await asyncio.gather(self._task, return_exceptions=True)
         for one in self._flink:
             one.close()
+        if self._kafka is not None:
+            self._kafka.close()
 
     def told(self) -> dict[str, Any]:
         """What the system page shows: ``jobs`` and ``groups`` (null: no address given), ``errors``, ``read_ms``."""

@@ -63,8 +63,8 @@ def test_real_jobs_their_checkpoints_and_their_lag(kafka, redis_url, start_relay
          "--out-prefix", "system-", "--checkpoints", str(tmp_path / "checkpoints"), "--rest-port", str(port)],
     )  # fmt: skip
     relay = start_relay(
-        FLINK_URLS=f'["http://127.0.0.1:{port}"]', KAFKA=kafka.bootstrap, KAFKA_GROUPS='["system-group"]',
-        WATCH_EVERY_S="0.5",
+        FLINK_URLS=f'["http://127.0.0.1:{port}"]', KAFKA=kafka.bootstrap, WATCH_EVERY_S="0.5",
+        KAFKA_GROUPS='["system-group", "unused", "unused-too"]',
     )  # fmt: skip
     token = relay.token("ann")
     # A broker that has just started has no coordinator of groups for a moment.
