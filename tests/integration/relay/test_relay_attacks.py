@@ -4,6 +4,7 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import http.client
 import json
 import os
 import socket
@@ -48,7 +49,7 @@ def alive(relay):
         return client.until("welcome")["user"] == "witness"
 
 
-def http(relay, path, token="", method="GET", body=None, **headers):
+def ask(relay, path, token="", method="GET", body=None, **headers):
     """Status and body of a request."""
     request = urllib.request.Request(relay.url + path, method=method, data=body)
     for name, value in ({"Authorization": f"Bearer {token}"} if token else {}).items():
@@ -85,8 +86,8 @@ def test_a_jwt_that_is_not_in_order(relay, claims):
     relay.token("ann")
     with relay.client(relay.jwt("ann", **claims)) as client:
         assert closed_with(client) == 4401
-    assert http(relay, "/api/me", relay.jwt("ann", **claims))[0] == 401
-    assert http(relay, "/api/me", relay.jwt("ann"))[0] == 200
+    assert ask(relay, "/api/me", relay.jwt("ann", **claims))[0] == 401
+    assert ask(relay, "/api/me", relay.jwt("ann"))[0] == 200
 
 
 def test_a_jwt_without_or_with_a_foreign_signature(relay):
@@ -146,7 +147,7 @@ def test_a_token_in_the_url_signs_nobody_in(relay):
         with pytest.raises(ConnectionClosed) as closed:
             client.recv(5)
         assert closed.value.rcvd.code == 4401
-    assert http(relay, f"/api/me?token={token}")[0] == 401
+    assert ask(relay, f"/api/me?token={token}")[0] == 401
 
 
 # Tiers and other people's data
@@ -162,8 +163,8 @@ def test_the_tier_is_never_the_clients_choice(relay, make_signal):
         assert {s["type"] for s in client.until("snapshot")["signals"]} == {"signal_summary"}
         client.send(type="subscribe", signals=["s1"], symbols=["AAPL"])
         assert {s["type"] for s in client.until("snapshot")["signals"]} == {"signal_summary"}
-    assert http(relay, "/api/me", token, "PUT", b'{"tier": "dynamic"}')[0] == 400
-    assert json.loads(http(relay, "/api/me", token)[1])["tier"] == "free"
+    assert ask(relay, "/api/me", token, "PUT", b'{"tier": "dynamic"}')[0] == 400
+    assert json.loads(ask(relay, "/api/me", token)[1])["tier"] == "free"
 
 
 def test_a_free_user_resuming_gets_no_more_than_live(relay, make_signal):
@@ -181,26 +182,26 @@ def test_a_chart_needs_its_own_signature(relay, make_signal):
     relay.publish(make_signal("s2"))
     with relay.client(relay.token("pam", "premium")) as client:
         urls = {s["data"]["signal_id"]: s["data"]["image_url"] for s in client.until("snapshot")["signals"]}
-    assert http(relay, urls["s1"])[0] == 200
+    assert ask(relay, urls["s1"])[0] == 200
     later = urls["s1"].replace("expires=", "expires=9")
     for changed in (
         urls["s1"].replace("/s1.", "/s2."), urls["s1"].replace("moderate", "aggressive"), later, "/charts/s1.png",
         urls["s1"][:-1] + ("0" if urls["s1"][-1] != "0" else "1"), urls["s1"].split("&signature")[0],
         urls["s1"].replace("/charts/s1.png", "/charts/..%2f..%2fetc%2fpasswd.png"),
     ):  # fmt: skip
-        assert http(relay, changed)[0] in (403, 404), changed
+        assert ask(relay, changed)[0] in (403, 404), changed
 
 
 def test_another_users_targets_and_letters_are_out_of_reach(start_relay):
     relay = start_relay(PUSH_PRIVATE_ADDRESSES="true")
     ann, bob = relay.token("ann"), relay.token("bob")
     body = b'{"channel": "webhook", "url": "http://127.0.0.1:1/hook"}'
-    made = json.loads(http(relay, "/api/push/targets", ann, "POST", body)[1])
-    assert http(relay, f"/api/push/targets/{made['target_id']}", bob, "DELETE")[0] == 404
+    made = json.loads(ask(relay, "/api/push/targets", ann, "POST", body)[1])
+    assert ask(relay, f"/api/push/targets/{made['target_id']}", bob, "DELETE")[0] == 404
     relay.redis.xadd("push:dead-letter", {"user": "ann", "title": "private"})
-    theirs = json.loads(http(relay, "/api/push", bob)[1])
+    theirs = json.loads(ask(relay, "/api/push", bob)[1])
     assert (theirs["targets"], theirs["undelivered"]) == ([], [])
-    own = http(relay, "/api/push", ann)[1]
+    own = ask(relay, "/api/push", ann)[1]
     assert len(json.loads(own)["targets"]) == 1
     assert made["secret"].encode() not in own
     with relay.client(ann) as client:
@@ -217,7 +218,7 @@ def test_another_users_targets_and_letters_are_out_of_reach(start_relay):
 def test_webhooks_do_not_reach_into_the_network(relay, url):
     token = relay.token("ann")
     body = json.dumps({"channel": "webhook", "url": url}).encode()
-    status, told = http(relay, "/api/push/targets", token, "POST", body)
+    status, told = ask(relay, "/api/push/targets", token, "POST", body)
     assert (status, b"url" in told) == (400, True)
 
 
@@ -233,15 +234,15 @@ def test_a_foreign_page_cannot_connect(relay, origin):
 
 def test_a_name_that_was_pointed_here_gets_nothing(start_relay):
     relay = start_relay(DEMO_USER="dynamic")
-    assert http(relay, "/api/demo-token", method="POST")[0] == 200
-    assert http(relay, "/api/demo-token", method="POST", Host="evil.example")[0] == 421
-    assert http(relay, "/api/demo-token", method="POST", Origin="https://evil.example")[0] == 404
-    assert http(relay, "/", Host="evil.example:80")[0] == 421
+    assert ask(relay, "/api/demo-token", method="POST")[0] == 200
+    assert ask(relay, "/api/demo-token", method="POST", Host="evil.example")[0] == 421
+    assert ask(relay, "/api/demo-token", method="POST", Origin="https://evil.example")[0] == 404
+    assert ask(relay, "/", Host="evil.example:80")[0] == 421
 
 
 def test_only_static_files_are_served(relay):
     for path in ("/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fsettings.py", "/static//etc/passwd"):
-        assert http(relay, path)[0] == 404
+        assert ask(relay, path)[0] == 404
 
 
 # Too much
@@ -258,7 +259,7 @@ def test_an_oversize_message(relay):
             client.socket.send("x" * 4_000 for _ in range(10))
         assert closed_with(client) == 1009
     token = relay.token("ann")
-    assert http(relay, "/api/me", token, "PUT", b'{"watchlist": ["' + b"A" * 20_000 + b'"]}')[0] == 400
+    assert ask(relay, "/api/me", token, "PUT", b'{"watchlist": ["' + b"A" * 20_000 + b'"]}')[0] == 400
     assert alive(relay)
 
 
@@ -311,9 +312,27 @@ def test_a_connection_that_says_nothing(start_relay):
 
 def test_a_flood_of_guesses_over_http(start_relay):
     relay = start_relay(REQUESTS_PER_S="1", REQUESTS_BURST="10")
-    codes = [http(relay, "/api/me", f"sp_guess{n}")[0] for n in range(30)]
+    codes = [ask(relay, "/api/me", f"sp_guess{n}")[0] for n in range(30)]
     assert codes.count(429) >= 18
     assert set(codes) == {401, 429}
+
+
+def test_a_user_is_limited_over_all_addresses(start_relay):
+    relay = start_relay(REQUESTS_PER_S="1", REQUESTS_BURST="10")
+    ann, bob = relay.token("ann"), relay.token("bob")
+
+    def ask_from(address, token):
+        connection = http.client.HTTPConnection("127.0.0.1", int(relay.port), source_address=(address, 0))
+        try:
+            connection.request("GET", "/api/me", headers={"Authorization": f"Bearer {token}"})
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    codes = [ask_from(f"127.0.0.{2 + n % 4}", ann) for n in range(24)]  # six from each: below the limit of an address
+    assert codes[:10] == [200] * 10
+    assert codes.count(429) >= 10
+    assert ask_from("127.0.0.2", bob) == 200
 
 
 def test_more_subscriptions_than_allowed(start_relay):
@@ -414,7 +433,7 @@ def test_a_slow_reader_is_closed_and_costs_the_others_nothing(start_relay, make_
             relay.publish(make_signal(f"s{n}", reasoning="x" * 12_000))
             assert quick.until("dynamic_signal")["data"]["signal_id"] == f"s{n}"
             worst = max(worst, time.monotonic() - sent)
-        dropped = json.loads(http(relay, "/api/system", token)[1])["relay"]["dropped_slow"]
+        dropped = json.loads(ask(relay, "/api/system", token)[1])["relay"]["dropped_slow"]
         assert dropped == 1
         assert worst < 2.0  # seconds, on a machine that may be busy with other tests
         slow.settimeout(5)
@@ -428,9 +447,9 @@ def test_no_token_is_ever_logged(relay):
     for secret in (token, signed):
         with relay.client(secret) as client:
             client.until("system")
-        http(relay, "/api/me", secret)
-        http(relay, f"/api/me?token={secret}")
-        http(relay, f"/ws?token={secret}")
+        ask(relay, "/api/me", secret)
+        ask(relay, f"/api/me?token={secret}")
+        ask(relay, f"/ws?token={secret}")
     with relay.client("sp_wrong-token-value") as client:
         assert closed_with(client) == 4401
     text = relay.log_text()

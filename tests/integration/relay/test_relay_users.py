@@ -1,6 +1,7 @@
 """The user store on SQLite and on a real PostgreSQL, and chart images."""
 
 import io
+import json
 import threading
 import urllib.request
 
@@ -191,6 +192,12 @@ def test_a_premium_signal_has_its_chart(relay, make_signal):
     pipeline.execute()
     assert relay.redis.llen(redis_keys.bars_key("AAPL", "1m")) == 120
     relay.publish(signal)
+    asked = urllib.request.Request(relay.url + "/api/system", headers={"Authorization": f"Bearer {relay.token('ann')}"})
+
+    def drawn():
+        with urllib.request.urlopen(asked) as answer:
+            return json.loads(answer.read())["relay"]["charts_drawn"]
+
     images = {}
     for profile in ("moderate", "conservative"):
         token = relay.token(profile, "premium")
@@ -198,11 +205,13 @@ def test_a_premium_signal_has_its_chart(relay, make_signal):
         with relay.client(token) as client:
             url = client.until("snapshot")["signals"][0]["data"]["image_url"]
         assert f"profile={profile}" in url
+        assert drawn() == len(images)  # none before it is asked for, and each once
         with urllib.request.urlopen(relay.url + url) as answer:
             assert answer.headers["content-type"] == "image/png"
             images[profile] = answer.read()
         with urllib.request.urlopen(relay.url + url) as answer:
             assert answer.read() == images[profile]
+    assert drawn() == 2
     picture = Image.open(io.BytesIO(images["moderate"])).convert("RGB")
     assert picture.size == (1000, 720)
     colours = {colour for _, colour in picture.getcolors(1 << 20)}
