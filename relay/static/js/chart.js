@@ -50,7 +50,7 @@ class Life {
 }
 
 export class PriceChart {
-  #chart = null; #series = {}; #life = null; #lines = []; #markers = null; #bars = []; #key = "";
+  #chart = null; #series = {}; #life = null; #lines = []; #markers = null; #bars = []; #key = ""; #far = "";
 
   constructor(session) { this.session = session; }
 
@@ -112,12 +112,14 @@ export class PriceChart {
 
   retheme() { if (this.#chart) { this.build(); this.#focus(); } }
 
-  // Keep entry, target and stop in sight, unless they are far from the candles.
+  // Keep entry, target and stop in sight, unless they are far from the candles: then the legend says where they are.
   #scale(own) {
     const data = this.message?.data;
     if (!own?.priceRange || !known(data?.entry_price)) return own;
     const { minValue, maxValue } = own.priceRange, room = 4 * (maxValue - minValue);
-    const near = [data.entry_price, data.target_price, data.stop_loss].filter((v) => v > minValue - room && v < maxValue + room);
+    const levels = [["entry", data.entry_price], ["target", data.target_price], ["stop", data.stop_loss]], inside = ([, v]) => v > minValue - room && v < maxValue + room;
+    const near = levels.filter(inside).map(([, v]) => v), far = levels.filter((level) => !inside(level)).map(([name, v]) => `${name} ${price(v)} ${v > maxValue ? "↑" : "↓"}`).join(" · ");
+    if (far !== this.#far) { this.#far = far; queueMicrotask(() => this.#legend(null)); }
     return { ...own, priceRange: { minValue: Math.min(minValue, ...near), maxValue: Math.max(maxValue, ...near) } };
   }
 
@@ -169,6 +171,7 @@ export class PriceChart {
     const change = ((bar.close - bar.open) / bar.open) * 100;
     $("chart-legend").replaceChildren(
       h("span", {}, moment(bar.time * 1000)), h("span", { class: "num" }, `O ${price(bar.open)}  H ${price(bar.high)}  L ${price(bar.low)}  C ${price(bar.close)}`), signed(change),
+      this.#far && known(this.message?.data.entry_price) ? h("span", { class: "num" }, `off the chart: ${this.#far}`) : "",
     );
   }
 }
