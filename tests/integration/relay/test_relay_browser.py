@@ -25,7 +25,10 @@ SHADED = """
 const found = [0, 0];
 for (const canvas of document.querySelectorAll("#chart canvas")) {
   if (!canvas.width || !canvas.height) continue;
-  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const copy = Object.assign(document.createElement("canvas"), { width: canvas.width, height: canvas.height });
+  const pen = copy.getContext("2d", { willReadFrequently: true });
+  pen.drawImage(canvas, 0, 0);
+  const { data } = pen.getImageData(0, 0, canvas.width, canvas.height);
   for (let i = 0; i < data.length; i += 4) {
     if (data[i + 3] < 30 || data[i + 3] > 36) continue;
     if (data[i + 1] > data[i] + 60) found[0] += 1;
