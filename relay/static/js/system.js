@@ -35,7 +35,7 @@ const head = (names) => h("thead", {}, h("tr", {}, names.map(([name, number]) =>
 const cell = (...children) => h("td", { class: "num" }, ...children);
 
 function tile(label, tone, text, note) {
-  return h("div", { class: `tile ${tone ?? ""}` }, h("span", {}, label), h("b", { class: "num" }, tone ? `${GLYPHS[tone]} ` : "", text), h("small", { class: "quiet" }, note ?? ""));
+  return h("div", { class: `tile ${tone ?? ""} ${text.length > 16 ? "long" : ""}` }, h("span", {}, label), h("b", { class: "num" }, tone ? `${GLYPHS[tone]} ` : "", text), h("small", { class: "quiet" }, note ?? ""));
 }
 
 // A line under a report that has not been renewed.
@@ -75,7 +75,7 @@ function jobs(watch, now) {
   if (!watch.jobs.length) return wide(trouble ?? missing("Flink runs no job."));
   const names = [["Job"], ["State"], ["Records behind", 1], ["Watermark"], ["Checkpoint", 1], ["Took", 1], ["Size", 1], ["Failed", 1], ["Restarts", 1]];
   return wide(trouble ?? "", h("div", { class: "scroll" }, h("table", {}, head(names), h("tbody", {}, watch.jobs.map((job) => h("tr", {}, h("td", {}, job.name), h("td", {}, `${STATE[job.state] ?? "…"} ${job.state.toLowerCase()}`),
-    cell(known(job.records_behind) ? job.records_behind.toLocaleString() : "–"), h("td", { class: "num left" }, known(job.watermark_ms) ? moment(job.watermark_ms) : "none: processing time"),
+    cell(known(job.records_behind) ? job.records_behind.toLocaleString() : "–"), h("td", {}, known(job.watermark_ms) ? moment(job.watermark_ms) : "none: processing time"),
     cell(known(job.checkpoint_ms) ? `${span(job.now_ms - job.checkpoint_ms + (now - watch.read_ms))} ago` : "none yet"), cell(known(job.checkpoint_took_ms) ? `${figure(job.checkpoint_took_ms)} ms` : "–"), cell(known(job.checkpoint_bytes) ? bytes(job.checkpoint_bytes) : "–"), cell(String(job.checkpoints_failed)), cell(String(job.restarts))))))));
 }
 
@@ -90,7 +90,7 @@ function groups(watch) {
 function venueTable(venues, now) {
   const rest = (v) => Object.entries(v).filter(([k]) => !["state", "updated_ms", "last_message_ms", "lag_ms", "gaps", "reconnects"].includes(k)).map(([k, x]) => `${words(k.replace(/_(ms|s)$/, ""))}: ${value(k, x, now)}`).join(" · ");
   return h("div", { class: "scroll" }, h("table", {}, head([["Venue"], ["State"], ["Last message", 1], ["Lag", 1], ["Gaps", 1], ["Reconnects", 1], ["More"]]), h("tbody", {}, venues.map(([name, v]) => h("tr", {}, h("td", {}, name.slice(6)),
-    h("td", {}, `${STREAMING.includes(v.state) ? "✓" : "✕"} ${v.state ?? "unknown"}`, old(v, now)), cell(known(v.last_message_ms) ? `${span(now - v.last_message_ms)} ago` : "–"), cell(known(v.lag_ms) ? `${figure(v.lag_ms)} ms` : "–"), cell(value("gaps", v.gaps, now)), cell(value("reconnects", v.reconnects, now)), h("td", { class: "small quiet" }, rest(v)))))));
+    h("td", {}, `${STREAMING.includes(v.state) ? "✓" : "✕"} ${v.state ?? "unknown"}`, old(v, now)), cell(v.last_message_ms > 1e11 ? `${span(now - v.last_message_ms)} ago` : "–"), cell(known(v.lag_ms) ? `${figure(v.lag_ms)} ms` : "–"), cell(value("gaps", v.gaps, now)), cell(value("reconnects", v.reconnects, now)), h("td", { class: "small quiet" }, rest(v)))))));
 }
 
 // [feature, PSI], worst first.
