@@ -102,7 +102,7 @@ class Demo:
 
     def play(self, bars: Path | None, timeframe: str, symbol: str, speed: float, exit_when_done: bool) -> None:
         """Start everything, publish the bars, show what comes out."""
-        from connectors.local import Broker, PythonProcess, RedisServer
+        from connectors.local import Broker, PythonProcess, RedisServer, free_port
 
         table, rejects, source = self._read(bars, timeframe, symbol)
         for part in ("kafka", "redis", "checkpoints"):  # a demo begins with empty topics, in a kept folder too
@@ -113,23 +113,26 @@ class Demo:
         self.say(f"Kafka at {broker.bootstrap}, Redis at {redis.url}")
         self._say_mode(redis.url)
 
+        rest_ports = free_port(), free_port()  # where the relay asks both jobs how they are
         job = PythonProcess(
             "signals-job",
             ["-m", "jobs.signals", "--kafka", broker.bootstrap, "--redis", redis.url, "--bundle", self._bundle,
-             "--checkpoints", str(self._home / "checkpoints")],
+             "--checkpoints", str(self._home / "checkpoints"), "--rest-port", str(rest_ports[0])],
             self._home / "job",
         )  # fmt: skip
         relay = PythonProcess(
             "relay",
             ["-m", "cli", "relay", "--redis", redis.url, "--port", str(self._port), "--demo-user", "dynamic",
-             "--users", f"sqlite://{self._home / 'users.db'}"],
+             "--users", f"sqlite://{self._home / 'users.db'}", "--kafka", broker.bootstrap,
+             *(word for port in rest_ports for word in ("--flink", f"http://127.0.0.1:{port}"))],
             self._home / "relay",
             ready_line="relay listening on ",
         )  # fmt: skip
         follower = PythonProcess(
             "outcomes-job",
             ["-m", "jobs.outcomes", "--kafka", broker.bootstrap, "--redis", redis.url, "--checkpoint-ms", "2000",
-             "--checkpoints", str(self._home / "checkpoints"), "--history-hours", "1000000"],
+             "--checkpoints", str(self._home / "checkpoints"), "--history-hours", "1000000",
+             "--rest-port", str(rest_ports[1])],
             self._home / "outcomes",
         )  # fmt: skip
         self.say(f"starting the Flink job (jobs/signals.py, bundle {self._bundle}) and the relay")

@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 
+import models.performance
 from models.messages import Outcome
-from models.performance import finished
+from models.performance import DIMENSIONS, finished
 
 #: Points of the P&L curve that are sent; a longer history is thinned evenly.
 CURVE_POINTS_MAX = 500
-BUCKETS = 10
 
 
 class HistoricalPerformance(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,15 +67,17 @@ def drawdown_percent(outcomes: Iterable[Outcome]) -> float:
     return deepest
 
 
-def _bucket(confidence: float) -> int:
-    return min(int(confidence * BUCKETS), BUCKETS - 1)
+def _row(key: str, group: list[Outcome]) -> dict[str, Any]:
+    won = sum(outcome.pnl_percent > 0 for outcome in group)
+    return {"key": key, **msgspec.to_builtins(summarise(group)), "win_rate": won / len(group) if group else None}
 
 
 def report(outcomes: Iterable[Outcome]) -> dict[str, Any]:
     """The performance page: ``total``, ``curve`` [[ms, cumulative %]], breakdowns and the ``reliability`` curve.
 
-    ``by_vote`` holds, for each model, the signals whose side it had voted for. ``reliability`` has one row a filled
-    confidence bucket: mean confidence, share that hit the target, count.
+    ``hit_rate`` is the share that reached its target, ``win_rate`` the share that ended with a profit: what a signal's
+    probability promises, so ``reliability`` compares it with that (see :class:`models.performance.Reliability`).
+    ``by_vote`` holds, for each model, the signals whose side it had voted for.
     """
     final = finished(outcomes)
     curve, level = [], 0.0
@@ -86,43 +88,22 @@ def report(outcomes: Iterable[Outcome]) -> dict[str, Any]:
         step = len(curve) / CURVE_POINTS_MAX
         curve = [curve[int(i * step)] for i in range(CURVE_POINTS_MAX - 1)] + [curve[-1]]
 
-    def by(key: Callable[[Outcome], str]) -> list[dict[str, Any]]:
+    def by(keys: Callable[[Outcome], Iterable[str]]) -> list[dict[str, Any]]:
         groups: dict[str, list[Outcome]] = defaultdict(list)
         for outcome in final:
-            groups[key(outcome)].append(outcome)
-        return [{"key": name, **msgspec.to_builtins(summarise(group))} for name, group in sorted(groups.items())]
+            for key in keys(outcome):
+                groups[key].append(outcome)
+        return [_row(key, group) for key, group in sorted(groups.items())]
 
-    agreed: dict[str, list[Outcome]] = defaultdict(list)
-    for outcome in final:
-        for model, vote in outcome.votes.items():
-            if vote == outcome.action:
-                agreed[model].append(outcome)
-    votes = [{"key": name, **msgspec.to_builtins(summarise(group))} for name, group in sorted(agreed.items())]
-
-    buckets: dict[int, list[Outcome]] = defaultdict(list)
-    for outcome in final:
-        buckets[_bucket(outcome.confidence)].append(outcome)
-    reliability = [
-        {
-            "from": bucket / BUCKETS,
-            "to": (bucket + 1) / BUCKETS,
-            "confidence": sum(o.confidence for o in group) / len(group),
-            "hit_rate": sum(o.status == "hit_target" for o in group) / len(group),
-            "count": len(group),
-        }
-        for bucket, group in sorted(buckets.items())
-    ]
     return {
-        "total": msgspec.to_builtins(summarise(final)),
+        "total": _row("all", final),
         "drawdown_percent": drawdown_percent(final),
         "curve": curve,
-        "by_symbol": by(lambda o: o.symbol),
-        "by_model": by(lambda o: o.bundle or "unknown"),
-        "by_vote": votes,
-        "by_confidence": by(
-            lambda o: f"{_bucket(o.confidence) / BUCKETS:.1f}–{(_bucket(o.confidence) + 1) / BUCKETS:.1f}"
-        ),
-        "by_reason": by(lambda o: o.exit_reason or o.status),
-        "by_side": by(lambda o: o.action),
-        "reliability": reliability,
+        "by_symbol": by(DIMENSIONS["symbol"]),
+        "by_side": by(DIMENSIONS["action"]),
+        "by_reason": by(DIMENSIONS["exit"]),
+        "by_confidence": by(DIMENSIONS["confidence"]),
+        "by_model": by(DIMENSIONS["bundle"]),
+        "by_vote": by(lambda one: [model for model, vote in one.votes.items() if vote == one.action]),
+        "reliability": [msgspec.to_builtins(row) for row in models.performance.summarise(final).reliability],
     }

@@ -75,7 +75,7 @@ function jobs(watch, now) {
   if (!watch.jobs.length) return wide(trouble ?? missing("Flink runs no job."));
   const names = [["Job"], ["State"], ["Records behind", 1], ["Watermark"], ["Checkpoint", 1], ["Took", 1], ["Size", 1], ["Failed", 1], ["Restarts", 1]];
   return wide(trouble ?? "", h("div", { class: "scroll" }, h("table", {}, head(names), h("tbody", {}, watch.jobs.map((job) => h("tr", {}, h("td", {}, job.name), h("td", {}, `${STATE[job.state] ?? "…"} ${job.state.toLowerCase()}`),
-    cell(known(job.records_behind) ? job.records_behind.toLocaleString() : "–"), h("td", {}, known(job.watermark_ms) ? moment(job.watermark_ms) : "none: processing time"),
+    cell(known(job.records_behind) ? job.records_behind.toLocaleString() : "–"), h("td", {}, known(job.watermark_ms) ? moment(job.watermark_ms) : "none"),
     cell(known(job.checkpoint_ms) ? `${span(job.now_ms - job.checkpoint_ms + (now - watch.read_ms))} ago` : "none yet"), cell(known(job.checkpoint_took_ms) ? `${figure(job.checkpoint_took_ms)} ms` : "–"), cell(known(job.checkpoint_bytes) ? bytes(job.checkpoint_bytes) : "–"), cell(String(job.checkpoints_failed)), cell(String(job.restarts))))))));
 }
 

@@ -35,9 +35,10 @@ def test_a_report_by_hand():
     assert {row["key"]: (row["signals"], row["hit_rate"]) for row in told["by_vote"]} == {
         "forest": (4, 0.5), "net": (2, 0.5),
     }  # fmt: skip
-    assert [(row["from"], row["hit_rate"], row["count"]) for row in told["reliability"]] == [
-        (0.5, 0.5, 2),
-        (0.8, 0.5, 2),
+    assert told["total"]["win_rate"] == 0.5
+    assert [(row["bucket"], row["win_rate"], row["count"]) for row in told["reliability"]] == [
+        ("0.5-0.6", 0.5, 2),
+        ("0.8-0.9", 0.5, 2),
     ]
     assert math.isclose(told["reliability"][1]["confidence"], 0.82)
 
