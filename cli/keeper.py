@@ -9,6 +9,7 @@ with growing pauses; a job then goes on from its newest checkpoint. What runs wh
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -132,11 +133,15 @@ class Keeper:
             state.redis = redis.url
             self._note(Part(name="redis", pid=redis.pid, log=str(redis.log_path), address=state.redis))
         both = ["--kafka", state.kafka, "--redis", state.redis]
-        self._python(stack, "signals", ["-m", "jobs.signals", *both, "--bundle", plan.bundle], "signals")
-        self._python(stack, "outcomes", ["-m", "jobs.outcomes", *both], "outcomes")
+        pages = [f"http://127.0.0.1:{free_port()}" for _ in range(2)]
+        for job, page, more in zip(("signals", "outcomes"), pages, (["--bundle", plan.bundle], []), strict=True):
+            given = ["-m", f"jobs.{job}", *both, "--rest-port", page.rpartition(":")[2], *more]
+            self._python(stack, job, given, job, address=page)
         configured = ["--config", plan.config] if plan.config else []
         if plan.build_bars:
             self._python(stack, "bars", ["-m", "jobs.bars", "--kafka", state.kafka, *configured])
+        # What the page tells of jobs and lag.
+        os.environ |= {"SIGNALS_RELAY_KAFKA": state.kafka, "SIGNALS_RELAY_FLINK_URLS": json.dumps(pages)}
         relay = ["-m", "cli", "relay", "--redis", state.redis, "--port", str(plan.port or free_port())]
         relay += ["--users", f"sqlite://{self._folder / 'users.db'}"]
         relay += ["--demo-user", plan.demo_user] if plan.demo_user else []
@@ -146,14 +151,20 @@ class Keeper:
             self._python(stack, "ingest", ingest, ready_line="metrics: ")
 
     def _python(
-        self, stack: contextlib.ExitStack, name: str, arguments: list[str], job: str = "", ready_line: str = ""
+        self,
+        stack: contextlib.ExitStack,
+        name: str,
+        arguments: list[str],
+        job: str = "",
+        ready_line: str = "",
+        address: str = "",
     ) -> None:
         from connectors.local import PythonProcess
 
         process = PythonProcess(name, arguments, self._folder / name, ready_line)
         process.resume_with(self._resumed(job))
         stack.enter_context(process)
-        part = Part(name=name, pid=process.pid, log=str(process.log_path), address=process.ready_text)
+        part = Part(name=name, pid=process.pid, log=str(process.log_path), address=process.ready_text or address)
         if name == "relay":
             self._state.page = part.address
         self._watched.append((part, process, job))
@@ -193,7 +204,7 @@ class Keeper:
         except StartError as error:
             print(error, flush=True)
         part.pid = process.process.pid if process.process else 0
-        part.address, part.started_s = process.ready_text, time.time()
+        part.address, part.started_s = process.ready_text or part.address, time.time()
         self._save()
 
     def _note(self, part: Part) -> None:

@@ -222,6 +222,8 @@ def health(part: Part, held: State) -> tuple[bool, str]:
             return _fetch(f"{part.address}/healthz") is not None, "serves"
         if part.name == "ingest":
             return _venues(part.address)
+        if part.address and (told := _trouble(part)) is not None:
+            return told
         return _lag(held.kafka, part.name)
     except (ConnectionError, OSError) as error:
         return False, str(error)
@@ -249,34 +251,33 @@ def _venues(address: str) -> tuple[bool, str]:
     return True, f"connected: {', '.join(sorted(connected))}"
 
 
+def _trouble(part: Part) -> tuple[bool, str] | None:
+    """What Flink says of a job that does not run (yet); None if it runs."""
+    import msgspec
+
+    try:
+        jobs = msgspec.json.decode(_fetch(f"{part.address}/jobs/overview"))["jobs"]
+    except OSError:
+        jobs = []
+    states = sorted({str(job["state"]) for job in jobs})
+    if states == ["RUNNING"]:
+        return None
+    young = time.time() - part.started_s < _START_S
+    return young, f"{'starting' if young else 'does not run'}: {', '.join(states) or 'Flink does not answer yet'}"
+
+
 def _lag(kafka: str, group: str) -> tuple[bool, str]:
     """How far behind the topics' ends the job's last checkpoint is."""
-    from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
-    from confluent_kafka.admin import AdminClient
+    from connectors.kafka_lag import KafkaLag
 
-    from connectors.kafka_security import kafka_client
-
+    asked = KafkaLag(kafka, [group])
     try:
-        admin = AdminClient(kafka_client(kafka, log_level=0))
-        asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
-        places = asked[group].result(5).topic_partitions
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-            return True, "starting: no checkpoint yet"
-        return False, f"Kafka: {error.args[0].str()}"
-    if not places:
-        return True, "starting: no checkpoint yet"
-    consumer = Consumer(kafka_client(kafka, group_id="signals-status", enable_auto_commit=False, log_level=0))
-    try:
-        behind = 0
-        for place in places:
-            _, end = consumer.get_watermark_offsets(TopicPartition(place.topic, place.partition), timeout=5)
-            behind += max(end - max(place.offset, 0), 0)
-    except KafkaException as error:
-        return False, f"Kafka: {error.args[0].str()}"
+        found = asked.read()
     finally:
-        consumer.close()
-    return True, f"runs, {behind:,} messages since its last checkpoint"
+        asked.close()
+    if not found:
+        return True, "starting: no checkpoint yet"
+    return True, f"runs, {sum(one.records_behind for one in found):,} messages since its last checkpoint"
 
 
 def _stop(text: str) -> NoReturn:
