@@ -15,12 +15,14 @@ class OutcomeSettings(StreamSettings):
 
     signals_topic: str = Field("trading-signals", description="topic of signals, key = symbol")
     status_topic: str = Field("market-data-status", description="topic of splits, key = symbol")
-    group_id: str = Field("outcomes", description="Kafka consumer group; also the transactional-id prefix")
+    group_id: str = Field("outcomes", description="Kafka consumer group; also the transactional-id prefix: one a job")
     frame_ms: int = Field(50, ge=1, le=10_000, description="live: length of a frame in ms")
     cost_bps: float = Field(0.0, ge=0.0, description="costs of a round trip in basis points of the entry price")
     update_every_ms: int = Field(60_000, ge=1, description="least event time between two updates of an open signal")
     history_hours: float = Field(
-        72.0, gt=0.0, description="live: bars kept for signals and bars that come late; a replay keeps all"
+        72.0,
+        gt=0.0,
+        description="live: bars kept, behind the event time reached, for what comes late; a replay keeps all",
     )
     lateness_ms: int = Field(
         60_000,

@@ -12,8 +12,9 @@ Outcomes: one ``active`` for each open signal and minute of event time that has 
 follows the bars of its own timeframe. Holds are not followed. A revision voids the signal it replaces, a cancellation
 the one it names.
 
-Bars are kept ``retention_ms`` behind the newest of their series (None: for ever, as a replay needs whose topics are
-read at different speeds). What comes too late for that is refused, with its reason.
+Bars are kept ``retention_ms`` behind the newest of their series, and behind the ``clock_ms`` of :meth:`Tracker.take`,
+up to which everything has arrived: while a backlog is read, bars may run ahead of signals by years. (None: bars are
+kept for ever.) What comes too late for that is refused, with its reason.
 """
 
 from __future__ import annotations
@@ -358,9 +359,11 @@ class Series:
         name, level = ("stop", s[_STOP]) if status == HIT_STOP else ("target", s[_TARGET])
         return name if price == level else f"{name}_gap"
 
-    def trim(self, retention_ms: float) -> None:
-        """Let go of bars that started more than ``retention_ms`` before the newest, and of signals finished by then."""
-        limit = self.newest_ms - retention_ms
+    def trim(self, retention_ms: float, clock_ms: float = float("inf")) -> None:
+        """Let go of bars that started more than ``retention_ms`` before the newest and before ``clock_ms``, and of
+        signals finished by then.
+        """
+        limit = min(self.newest_ms, clock_ms) - retention_ms
         cut = int(np.searchsorted(self.bars[:, _START], limit))
         if cut > 32:  # in strides: moving the rest costs a copy
             self.kept_from_ms = float(self._bars[cut, _START])
@@ -449,10 +452,12 @@ class Tracker:
         signals: Iterable[Signal] = (),
         bars: Iterable[Bar] = (),
         splits: Iterable[tuple[str, int, float]] = (),
+        clock_ms: float = float("inf"),
     ) -> list[Outcome]:
         """Add what arrived together, walk on, and return the outcomes; what was refused is in ``refused``.
 
-        ``splits``: (symbol, effective_ms, new shares for one old).
+        ``splits``: (symbol, effective_ms, new shares for one old). ``clock_ms``: with this call everything up to that
+        event time is here.
         """
         self.touched, self.refused, self.changed_splits = set(), [], set()
         for symbol, at_ms, ratio in splits:
@@ -474,7 +479,7 @@ class Tracker:
         for key in sorted(self.touched):
             out += self.series[key].advance(self.cost_bps, self.update_every_ms)
             if self.retention_ms is not None:
-                self.series[key].trim(self.retention_ms)
+                self.series[key].trim(self.retention_ms, clock_ms)
         return out
 
     def of(self, symbol: str, timeframe: str) -> Series:

@@ -26,6 +26,8 @@ OUTPUT_TYPE = Types.ROW_NAMED(["records"], [Types.STRING()])
 
 #: The watermark at the end of a bounded input.
 _END_OF_INPUT = 9_223_372_036_854_775_807
+#: The watermark before the first.
+_BEFORE_ALL = -9_223_372_036_854_775_808
 
 
 class FollowSignals(KeyedProcessFunction):
@@ -40,6 +42,7 @@ class FollowSignals(KeyedProcessFunction):
         self._trackers: dict[int, Tracker] = {}
         self._keys: dict[int, set[str]] = {}
         self._timers: dict[int, float] = {}
+        self._clocks: dict[int, int] = {}
         self._records = runtime_context.get_map_state(
             MapStateDescriptor("tracked", Types.STRING(), Types.PICKLED_BYTE_ARRAY())
         )
@@ -58,7 +61,10 @@ class FollowSignals(KeyedProcessFunction):
         """One frame."""
         group = int(value[0])
         tracker = self._tracker_of(group)
-        followed = self._frames.take(tracker, group, value[1], value[2])
+        # The watermark may be ahead of messages that wait for the end of their frame, by one frame at most.
+        arrived = self._clocks.get(group, _BEFORE_ALL)
+        self._clocks[group] = ctx.timer_service().current_watermark()
+        followed = self._frames.take(tracker, group, value[1], value[2], float(arrived))
         self._keep(group, tracker)
         self._set_timer(group, tracker, ctx)
         self._bars_refused.inc(followed.bars_refused)

@@ -55,14 +55,19 @@ class OutcomeFrames:
         retention_ms = None if self._settings.replay else self._settings.history_hours * 3_600_000
         return Tracker(self._settings.cost_bps, retention_ms, self._settings.update_every_ms)
 
-    def take(self, tracker: Tracker, group: int, messages: str, places: str) -> FrameOutcomes:
-        """Follow one frame; ``places`` holds ``topic:partition:offset`` of each message."""
+    def take(
+        self, tracker: Tracker, group: int, messages: str, places: str, clock_ms: float = float("inf")
+    ) -> FrameOutcomes:
+        """Follow one frame; ``places`` holds ``topic:partition:offset`` of each message.
+
+        ``clock_ms``: with this frame every message up to that event time is here.
+        """
         by_topic = _by_topic(messages, places)
         parsed = self._reader.read(group, *by_topic[self._bars_topic]) if self._bars_topic in by_topic else None
         rejects: list[tuple[str, Reject]] = []
         signals, signal_origins = self._decode(_signal, by_topic.get(self._signals_topic), rejects, self._signals_topic)
         statuses, _ = self._decode(_status, by_topic.get(self._status_topic), rejects, self._status_topic)
-        told = tracker.take(signals, parsed.bars if parsed else (), _splits(statuses))
+        told = tracker.take(signals, parsed.bars if parsed else (), _splits(statuses), clock_ms)
         bars_refused = len(parsed.rejects) if parsed else 0
         for refused in tracker.refused:
             if isinstance(refused.message, Signal):

@@ -135,9 +135,17 @@ def test_a_live_run_ends_a_signal_without_bars_by_event_time(kafka, redis_url, t
         # one update a minute of event time for the signal that goes on
         updates = [one.updated_ms for one in got if one.symbol == "HIT"]
         assert updates == [base + i * MINUTE for i in range(2, 13)]
+        # Redis follows: the newest word is kept, and each went through the stream that the relay reads
+        client = redis.Redis.from_url(redis_url)
+        assert (
+            decode(client.hget("outcomes:HIT", hit.signal_id), Outcome)
+            == [one for one in got if one.symbol == "HIT"][-1]
+        )
+        streamed = [decode(entry[b"data"], Outcome) for _, entry in client.xrange("signals:stream")]
+        assert {one.updated_ms for one in streamed if one.symbol == "HIT"} <= set(updates)
+        assert max(one.updated_ms for one in streamed) == updates[-1]
         publish(kafka, names[0], [bar("HIT", base + 12 * MINUTE, high=111.0)])
         got = wait_for(
             kafka, "live-signal-outcomes", lambda got: got and any(o.status == "hit_target" for o in got), 30
         )
-    client = redis.Redis.from_url(redis_url)
     assert decode(client.hget("outcomes:HIT", hit.signal_id), Outcome).status == "hit_target"

@@ -178,6 +178,18 @@ def test_what_comes_too_late_is_refused_by_name():
     assert all(one.reason.startswith("late: bars of A 1m are kept from ") for one in tracker.refused)
 
 
+def test_a_backlog_of_bars_ahead_of_its_signals_is_kept_until_event_time_is_there():
+    tracker = Tracker(retention_ms=100 * MINUTE)
+    for i in range(0, 1_000, 50):  # the signals' topic has not been read yet: event time stands still
+        tracker.take(bars=[bar(j * MINUTE, (100, 101, 99, 100)) for j in range(i, i + 50)], clock_ms=0.0)
+    told = tracker.take([signal("s", 10 * MINUTE, 20 * MINUTE)], clock_ms=0.0)
+    assert (told[-1].status, tracker.refused) == ("expired", [])
+    tracker.take(bars=[bar(1_000 * MINUTE, (100, 101, 99, 100))], clock_ms=600.0 * MINUTE)
+    assert tracker.series[("A", "1m")].kept_from_ms == 500 * MINUTE
+    tracker.take([signal("t", 400 * MINUTE, 410 * MINUTE)], clock_ms=600.0 * MINUTE)
+    assert [one.reason for one in tracker.refused] == [f"late: bars of A 1m are kept from {500 * MINUTE} on"]
+
+
 def history(seed, n_bars=120, n_signals=40):
     """Bars with holes, some revised, and overlapping signals of both sides."""
     rng = random.Random(seed)
