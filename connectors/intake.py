@@ -85,7 +85,7 @@ class Intake:
         self.source = stream.adapter.source
         self._venue, self._settings, self._sink, self._calendar = stream.adapter, settings, sink, calendar
         self._score, self._use = score, use
-        self._dedupe = Dedupe()
+        self._dedupe = Dedupe(settings.remember)
         self._ids = Holes(settings.reorder_ms)
         self._minutes = Holes(settings.reorder_ms, self._open_minutes)
         self._outages = Outages(settings.margin_ms)

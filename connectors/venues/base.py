@@ -153,6 +153,7 @@ class VenueSettings(BaseModel):
     stale_s: dict[str, float] = Field(default_factory=dict)
     reorder_ms: int = Field(2_000, ge=0, description="patience for late ids before a gap is declared")
     margin_ms: int = Field(5_000, ge=0, description="how far around an outage history is asked for")
+    remember: int = Field(200_000, gt=0, description="events of a kind remembered to drop repeats (at least so many)")
     frame_bytes_max: int = Field(16 * 2**20, gt=0)
     queue_frames_max: int = Field(100_000, gt=0)
     publish_forming: bool = Field(False, description="publish bars that are not final too")

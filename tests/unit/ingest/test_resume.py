@@ -115,6 +115,16 @@ def test_a_bar_published_before_is_revised_not_repeated() -> None:
     assert [(b.revision, b.volume) for b in sink.bars] == [(1, 1.0)]
 
 
+def test_how_many_events_are_remembered_is_a_setting() -> None:
+    events = some("polygon", 40)
+    for remember, repeats in ((1000, 0), (4, 40)):
+        sink = Collected()
+        one = intake("polygon", sink, remember=remember)
+        for event in events + events:
+            one.accept([event], NOW)
+        assert len(sink.trade_ids) == 40 + repeats
+
+
 def test_a_first_start_misses_nothing() -> None:
     again, _, unclosed = restarted("alpaca", Collected())
     again.accept(some("alpaca", 5), NOW)
