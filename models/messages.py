@@ -56,7 +56,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     backfilled: bool = False
 
 
-class Bar(Message, frozen=True, kw_only=True, omit_defaults=True):
+class Bar(Message, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One bar over ``[start_ms, end_ms)``; ``start_ms`` is the left edge.
 
     ``timeframe`` is one of :data:`TIMEFRAME_MS`; ``volume`` is null where the source has none; ``revision`` 0 is the
@@ -77,7 +77,7 @@ class Bar(Message, frozen=True, kw_only=True, omit_defaults=True):
     final: bool = True
 
 
-class Trade(Message, frozen=True, kw_only=True, omit_defaults=True):
+class Trade(Message, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One trade print; ``trade_id`` is the venue's own, ``conditions`` its sale conditions."""
 
     timestamp_ms: int
@@ -92,7 +92,7 @@ class Trade(Message, frozen=True, kw_only=True, omit_defaults=True):
     corrects_id: str = ""
 
 
-class Quote(Message, frozen=True, kw_only=True, omit_defaults=True):
+class Quote(Message, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Best bid and offer, or a venue's ticker reduced to it; sizes in units of the instrument (not round lots)."""
 
     timestamp_ms: int
