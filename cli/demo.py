@@ -131,12 +131,7 @@ class Demo:
         follower = PythonProcess(
             "outcomes-job",
             ["-m", "jobs.outcomes", "--kafka", broker.bootstrap, "--redis", redis.url, "--checkpoint-ms", "2000",
-<<<<<<< Updated upstream
-             "--checkpoints", str(self._home / "checkpoints"), "--history-hours", "1000000",
-             "--rest-port", str(rest_ports[1])],
-=======
-             "--checkpoints", str(self._home / "checkpoints")],
->>>>>>> Stashed changes
+             "--checkpoints", str(self._home / "checkpoints"), "--rest-port", str(rest_ports[1])],
             self._home / "outcomes",
         )  # fmt: skip
         self.say(f"starting the Flink job (jobs/signals.py, bundle {self._bundle}) and the relay")
