@@ -6,6 +6,7 @@ waits for the broker's acknowledgement: the message is there, or an error names 
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import msgspec
@@ -52,7 +53,19 @@ def announce(
 
 
 def history(bootstrap: str, topic: str = CONTROL_TOPIC, timeout_s: float = 10.0) -> list[ControlMessage]:
-    """Every change announced so far, in order, ``sequence`` from the offset; empty if the topic does not exist."""
+    """Every change announced so far, in order, ``sequence`` from the offset; empty if the topic does not exist.
+
+    What is no change is left out; a job sends it to the dead-letter topic.
+    """
+    found = []
+    for offset, value in records(bootstrap, topic, timeout_s):
+        with contextlib.suppress(msgspec.MsgspecError):
+            found.append(parse(value, offset))
+    return found
+
+
+def records(bootstrap: str, topic: str = CONTROL_TOPIC, timeout_s: float = 10.0) -> list[tuple[int, bytes]]:
+    """The topic's messages as (offset, bytes), in order; empty if it does not exist."""
     consumer = Consumer(kafka_client(bootstrap, group_id="signals-bundle-list", enable_auto_commit=False))
     try:
         if topic not in consumer.list_topics(timeout=timeout_s).topics:
@@ -60,7 +73,7 @@ def history(bootstrap: str, topic: str = CONTROL_TOPIC, timeout_s: float = 10.0)
         place = TopicPartition(topic, 0)
         first, end = consumer.get_watermark_offsets(place, timeout=timeout_s)
         consumer.assign([TopicPartition(topic, 0, first)])
-        found: list[ControlMessage] = []
+        found: list[tuple[int, bytes]] = []
         deadline = time.monotonic() + timeout_s
         following = first
         while following < end and time.monotonic() < deadline:
@@ -68,7 +81,7 @@ def history(bootstrap: str, topic: str = CONTROL_TOPIC, timeout_s: float = 10.0)
             if record is None or record.error():
                 continue
             following = record.offset() + 1
-            found.append(parse(record.value(), record.offset()))
+            found.append((record.offset(), record.value() or b""))
         return found
     except KafkaException as error:
         raise ConnectionError(f"Kafka at {bootstrap}: {error.args[0].str()}: is the broker running there?") from None

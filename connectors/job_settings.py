@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from connectors.stream_settings import StreamSettings, parse
+from models.control import SHADOW_TOPIC
+from models.messages import News, OptionSummary, Status
+from models.risk import RiskControl
+
+#: The topics that the job writes.
+OUTPUTS = ("trading-signals", "features", "dead-letter", SHADOW_TOPIC)
 
 DEFAULT_BUNDLE = "daily-swing"
 
@@ -17,8 +24,11 @@ class JobSettings(StreamSettings):
 
     model_config = SettingsConfigDict(cli_prog_name="signals run")
 
-    status_topic: str = Field("market-data-status", description="topic of halts, key = symbol")
+    status_topic: str = Field("market-data-status", description="topic of halts and splits, key = symbol")
+    news_topic: str = Field("market-data-news", description="topic of news, key = symbol")
+    options_topic: str = Field("market-data-options", description="topic of option summaries, key = symbol")
     control_topic: str = Field("risk-control", description="topic of the kill switch, see `signals kill`")
+    model_topic: str = Field("model-control", description="topic of bundle changes, see `signals bundle promote`")
     bundle: str = Field(DEFAULT_BUNDLE, description="model bundle: a shipped name or a folder")
     feature_rows: bool = Field(True, description="write every row to topic features")
     policy: Path | None = Field(None, description="JSON file of when to speak (docs/signals.md); default: the defaults")
@@ -27,13 +37,23 @@ class JobSettings(StreamSettings):
     )
 
     @property
-    def source_topics(self) -> tuple[str, str, str]:
-        """Bars, status, control."""
-        return self.bars_topic, self.status_topic, self.control_topic
+    def source_topics(self) -> tuple[str, ...]:
+        """Every topic that travels in frames: bars, and what belongs to their symbols."""
+        return self.bars_topic, *self.side_topics
+
+    @property
+    def side_topics(self) -> dict[str, type[Any]]:
+        """The messages of each topic beside the bars."""
+        return {
+            self.status_topic: Status,
+            self.news_topic: News,
+            self.options_topic: OptionSummary,
+            self.control_topic: RiskControl,
+        }
 
     def output_topics(self) -> list[str]:
         """Every topic the job writes."""
-        return [self.topic(name) for name in ("trading-signals", "features", "dead-letter")]
+        return [self.topic(name) for name in OUTPUTS]
 
 
 def parse_settings(arguments: list[str]) -> JobSettings:

@@ -124,6 +124,31 @@ FROM messages
 GROUP BY {group}, {window}"""
 
 
+def changes_source(
+    bootstrap: str, topic: str, *, bounded: bool = False, group: str = "signals", client: dict[str, str] | None = None
+) -> str:
+    """DDL of table ``changes``: the control topic from its beginning, as (message, partition, offset)."""
+    options = {
+        "connector": "kafka",
+        "topic": topic,
+        "properties.bootstrap.servers": bootstrap,
+        "properties.group.id": group,
+        "value.format": "raw",
+        "value.raw.charset": "ISO-8859-1",
+        "scan.startup.mode": "earliest-offset",
+    }
+    if bounded:
+        options["scan.bounded.mode"] = "latest-offset"
+    options |= _client_properties(client)
+    return f"""CREATE TEMPORARY TABLE changes (
+  message STRING,
+  `partition` INT METADATA VIRTUAL,
+  `offset` BIGINT METADATA VIRTUAL
+) WITH (
+  {_options(options)}
+)"""
+
+
 def outbox_sink(
     bootstrap: str,
     topics: list[str],

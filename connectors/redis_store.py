@@ -3,6 +3,7 @@
 - **Signals** go through one script that writes a signal's JSON, the active set and the stream together, only if no
   revision as high of the same decision (the id's stem) was written before. A higher revision takes the place of the
   lower one, a cancellation removes it.
+- **News** go through a third: newest first, an edit in place of the version before it.
 - **Outcomes** go through another: the newest by (``revision``, ``updated_ms``) stays, and only a newer one enters the
   stream. A finished outcome removes its signal from the active set.
 
@@ -19,7 +20,7 @@ from typing import Any
 
 from connectors import redis_keys
 from connectors.redis_bars import push_bars, trim_bars
-from models.messages import Bar, Outcome, Signal, encode
+from models.messages import Bar, News, Outcome, Signal, encode
 
 #: Least time that a written signal is remembered, so that a replay does not write it again.
 MEMORY_MS = 24 * 3_600_000
@@ -68,6 +69,24 @@ redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[6], '*', 'id', ARGV[1], 'kind', 
 return 1
 """
 
+# KEYS: the symbol's news. ARGV: article id, its update time, creation time, JSON, articles kept. Newest creation first;
+# an edit takes the place of the version before it.
+_WRITE_NEWS = """
+local kept, place = redis.call('LRANGE', KEYS[1], 0, -1), nil
+for i, held in ipairs(kept) do
+  local known = cjson.decode(held)
+  if known.news_id == ARGV[1] then
+    if tonumber(known.updated_ms) >= tonumber(ARGV[2]) then return 0 end
+    redis.call('LREM', KEYS[1], 1, held)
+  elseif not place and tonumber(known.created_ms) <= tonumber(ARGV[3]) then
+    place = held
+  end
+end
+if place then redis.call('LINSERT', KEYS[1], 'BEFORE', place, ARGV[4]) else redis.call('RPUSH', KEYS[1], ARGV[4]) end
+redis.call('LTRIM', KEYS[1], 0, tonumber(ARGV[5]) - 1)
+return 1
+"""
+
 
 class RedisStore:
     """Writes over one client (see ``connectors.redis_client.connect``).
@@ -82,6 +101,7 @@ class RedisStore:
         self._stream_maxlen, self._outcomes_max = stream_maxlen, outcomes_max
         self._write_signal = client.register_script(_WRITE_SIGNAL)
         self._write_outcome = client.register_script(_WRITE_OUTCOME)
+        self._write_news = client.register_script(_WRITE_NEWS)
         self._event_ms = 0
 
     def write_frame(
@@ -92,11 +112,12 @@ class RedisStore:
         bars: Mapping[tuple[str, str], Sequence[Bar]] | None = None,
         signals: Iterable[Signal] = (),
         outcomes: Iterable[Outcome] = (),
+        news: Iterable[News] = (),
     ) -> tuple[int, int]:
         """Write a frame in one round trip; returns how many signals and outcomes were new.
 
         ``features``: (symbol, timeframe, values by name, without the missing); ``prices``: (symbol, price,
-        timestamp_ms); ``bars``: by (symbol, timeframe), at least one each, for charts.
+        timestamp_ms); ``bars``: by (symbol, timeframe), at least one each, for charts; ``news``: articles, for people.
         """
         pipeline = self.client.pipeline(transaction=False)
         for symbol, timeframe, values in features:
@@ -111,6 +132,14 @@ class RedisStore:
         for (symbol, timeframe), some in (bars or {}).items():
             pushed.append((len(pipeline), symbol, timeframe))
             push_bars(pipeline, symbol, timeframe, some)
+        for article in news:
+            self._write_news(
+                keys=[redis_keys.news_key(article.symbol)],
+                args=[
+                    article.news_id, article.updated_ms, article.created_ms, encode(article), redis_keys.NEWS_MAX
+                ],
+                client=pipeline,
+            )  # fmt: skip
         first_signal = len(pipeline)
         for signal in signals:
             self._add_signal(pipeline, signal)

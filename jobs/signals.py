@@ -2,6 +2,7 @@
 
     bars (Kafka) -> frames by symbol group -> features in keyed state -> ensemble (pandas UDF)
       -> decisions in keyed state -> signals, feature rows, dead letters (Kafka) and Redis
+    bundle changes (Kafka) -> broadcast to the features, which name the bundle that scores each bar
 
 Run it on a local mini cluster with ``signals run`` (or ``python -m jobs.signals``), or submit it:
 ``flink run -py jobs/signals.py -pyfs dist/signal_pipeline-*.whl --kafka HOST:PORT --redis redis://HOST:PORT/0``.
@@ -17,14 +18,23 @@ import sys
 from pyflink.table import StreamTableEnvironment, TableResult
 from pyflink.table.expressions import call, col
 
+from connectors import control_topic
 from connectors.job_settings import JobSettings, parse_settings
-from connectors.kafka import bars_source, ensure_topics, frames_query, outbox_sink, publish_query, require_broker
+from connectors.kafka import (
+    bars_source,
+    changes_source,
+    ensure_topics,
+    frames_query,
+    outbox_sink,
+    publish_query,
+    require_broker,
+)
 from connectors.redis_client import require_redis
 from models.bundle import BundleError, bundle_folder, load_bundle
 from models.policy import PolicyConfig, load_policy
 from udfs.environment import stream_environment
+from udfs.frame_features import CHANGES, FrameFeatures
 from udfs.frame_features import OUTPUT_TYPE as FEATURES_TYPE
-from udfs.frame_features import FrameFeatures
 from udfs.frame_signals import OUTPUT_TYPE as RECORDS_TYPE
 from udfs.frame_signals import FrameSignals
 from udfs.kernel import FeatureConfig, Kernel
@@ -55,18 +65,26 @@ def build(t_env: StreamTableEnvironment, settings: JobSettings) -> TableResult:
             transaction_prefix=settings.group_id,
         )
     )
+    t_env.execute_sql(
+        changes_source(settings.kafka, settings.model_topic, bounded=settings.replay, group=settings.group_id)
+    )
     t_env.create_temporary_function("score", score_function(settings.bundle, kernel.names, kernel.feature_set_hash))
 
     # (symbol_group, messages, places): raw JSON of many bars, joined in the JVM
     frames = t_env.to_data_stream(t_env.sql_query(frames_query(settings.groups, settings.frame_length, topics=True)))
 
+    # (message, partition, offset): promoted and shadow bundles, the same for every instance
+    changes = t_env.to_data_stream(t_env.from_path("changes")).broadcast(CHANGES)
+
     # (symbol_group, frame): one matrix of features a frame; keyed state holds each symbol's history
+    announced = control_topic.records(settings.kafka, settings.model_topic)
     featured = (
         frames.key_by(lambda frame: frame[0])
-        .process(FrameFeatures(config, settings.groups, settings.bars_topic, settings.bundle), FEATURES_TYPE)
+        .connect(changes)
+        .process(FrameFeatures(config, settings, announced), FEATURES_TYPE)
         .uid("features")
         .name("features in keyed state")
-        .disable_chaining()  # two interpreters in one thread deadlock in compiled code: docs/adr/0001
+        .rescale()  # a thread of its own: two interpreters in one deadlock in compiled code, docs/adr/0001
     )
 
     # (symbol_group, frame, scores): each model called once for a batch of frames
@@ -101,6 +119,7 @@ def check(settings: JobSettings) -> None:
     kernel = Kernel(FeatureConfig())
     load_bundle(bundle_folder(settings.bundle)).check_features(kernel.names, kernel.feature_set_hash)
     ensure_topics(settings.kafka, [*settings.source_topics, *settings.output_topics()])
+    control_topic.ensure_topic(settings.kafka, settings.model_topic)
 
 
 def main(arguments: list[str] | None = None) -> None:

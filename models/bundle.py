@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -71,15 +71,32 @@ class Scores:
 
     def reasons(self, row: int) -> dict[str, str]:
         """Why each silent model of that row is silent: skipped for the batch, or an input it does not tolerate."""
-        found = dict(self.skipped)
-        absent = [name for name, gone in zip(self.features, self.missing[row], strict=True) if gone]
-        for spec in self._specs:
-            lacking = [name for name in absent if name not in spec.tolerates]
-            if lacking and spec.name not in found:
-                found[spec.name] = f"abstained: {', '.join(lacking)} missing"
-            elif spec.name not in found and np.isnan(self.probabilities[row, self.models.index(spec.name)]).any():
-                found[spec.name] = "returned NaN"
-        return found
+        return silences(self._specs, self.features, self.missing[row], self.probabilities[row], self.skipped)
+
+
+def silences(
+    specs: Sequence[ModelSpec],
+    features: Sequence[str],
+    missing: npt.NDArray[np.bool_],
+    probabilities: Matrix,
+    skipped: Mapping[str, str],
+) -> dict[str, str]:
+    """Why each silent model of one row is silent.
+
+    ``missing`` bool[f]: the inputs that were not finite; ``probabilities`` float64[m, 3]; ``skipped``: the models that
+    gave nothing for the whole batch.
+    """
+    found = dict(skipped)
+    absent = [name for name, gone in zip(features, missing, strict=True) if gone]
+    for spec, answer in zip(specs, probabilities, strict=True):
+        if spec.name in found:
+            continue
+        lacking = [name for name in absent if name not in spec.tolerates]
+        if lacking:
+            found[spec.name] = f"abstained: {', '.join(lacking)} missing"
+        elif np.isnan(answer).any():
+            found[spec.name] = "returned NaN"
+    return found
 
 
 class Bundle:

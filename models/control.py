@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.manifest import Life, Manifest
+from models.messages import Action
 
 #: The topic of :class:`ControlMessage`: one partition, kept for ever, read from its beginning.
 CONTROL_TOPIC = "model-control"
@@ -86,7 +87,7 @@ class ShadowScore(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     action: str
     confidence: float | None
     in_force: str = ""
-    model_votes: dict[str, tuple[str, float]] = msgspec.field(default_factory=dict)
+    model_votes: dict[str, tuple[Action, float]] = msgspec.field(default_factory=dict)
     skipped_models: dict[str, str] = msgspec.field(default_factory=dict)
 
 

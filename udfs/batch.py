@@ -19,7 +19,7 @@ import pandas as pd
 
 from udfs.catalogue import BAR_COLUMNS, CALENDARS, calendar_code
 from udfs.kernel import FeatureConfig, Kernel
-from udfs.side_inputs import side_input
+from udfs.side_inputs import Event, due_ms, in_order, side_input
 
 #: Bars a thread takes at a time: between two chunks progress is told and other threads may run.
 CHUNK_BARS = 20_000
@@ -66,7 +66,7 @@ def compute(
     kernel: Kernel,
     rows: npt.NDArray[np.int64],
     bars: Floats,
-    events: dict[int, list[tuple[str, tuple[float, ...]]]] | None = None,
+    events: dict[int, list[Event]] | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[npt.NDArray[np.int8], Floats, npt.NDArray[np.uint8]]:
@@ -91,17 +91,17 @@ def compute(
         states = kernel.new_states(1)
         where: Any = slice(first, last) if sorted_already else order[first:last]
         mine = np.ascontiguousarray(bars[where], np.float64)
-        feed = sorted((events or {}).get(int(rows[order[first]]), []), key=_known)
+        feed = sorted((events or {}).get(int(rows[order[first]]), []), key=in_order)
         fed = 0
         at = 0
         while at < len(mine):
             stop = min(at + CHUNK_BARS, len(mine))
             if fed < len(feed):
                 # Up to the next bar that ends after the next message was known, then the messages it may know.
-                ends = np.flatnonzero(mine[at:stop, 1] >= _known(feed[fed]))
+                ends = np.flatnonzero(mine[at:stop, 1] >= due_ms(feed[fed]))
                 stop = at + int(ends[0]) if len(ends) else stop
                 if stop == at:
-                    while fed < len(feed) and _known(feed[fed]) <= mine[at, 1]:
+                    while fed < len(feed) and due_ms(feed[fed]) <= mine[at, 1]:
                         _give(kernel, states, *feed[fed])
                         fed += 1
                     continue
@@ -122,12 +122,6 @@ def compute(
         for _ in pool.map(one, edges[:-1].tolist(), edges[1:].tolist()):
             pass
     return verdicts, out, quality
-
-
-def _known(event: tuple[str, tuple[float, ...]]) -> float:
-    """When a side input became known; a split is told with the first bar that it concerns."""
-    kind, row = event
-    return row[1] if kind == "news" else row[0]
 
 
 def _give(kernel: Kernel, states: Floats, kind: str, row: tuple[float, ...]) -> None:
@@ -164,17 +158,17 @@ def features_table(
     return made
 
 
-def by_series(
-    messages: Iterable[Any], names: Sequence[tuple[str, str]]
-) -> dict[int, list[tuple[str, tuple[float, ...]]]]:
-    """The side inputs of each series: a symbol's messages go to all its timeframes."""
+def by_series(messages: Iterable[Any], names: Sequence[tuple[str, str]]) -> dict[int, list[Event]]:
+    """The side inputs of each series: a symbol's messages go to all its timeframes, each once."""
     places: dict[str, list[int]] = {}
     for i, (symbol, _) in enumerate(names):
         places.setdefault(symbol, []).append(i)
-    found: dict[int, list[tuple[str, tuple[float, ...]]]] = {}
+    found: dict[int, list[Event]] = {}
+    seen = set()
     for message in messages:
         event = side_input(message)
-        if event is not None:
+        if event is not None and (key := (message.symbol, in_order(event))) not in seen:
+            seen.add(key)
             for i in places.get(message.symbol, []):
                 found.setdefault(i, []).append(event)
     return found

@@ -1,4 +1,4 @@
-"""Halts and the kill switch as they reach the signals job: among the frames of bars, by symbol group.
+"""What reaches the signals job among the frames of bars, by symbol group: halts, the kill switch, news, and the rest.
 
 A venue's halt is a Status of kind ``halt`` or ``pause``, its end one of kind ``resume``. The kill switch is a
 :class:`models.risk.RiskControl` on its own topic; ``signals kill`` writes it once for each symbol group, with a key
@@ -7,35 +7,44 @@ that leads there. Both withhold signals of bars that end after their event time,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 
-from models.messages import Status
+from models.messages import News, Status, decode
 from models.risk import Halts, RiskControl
 from udfs.frames import Reject, group_of
+from udfs.side_inputs import side_input
 
 _HALTED = {"halt": True, "pause": True, "resume": False}
 
-_status = msgspec.json.Decoder(Status)
-_control = msgspec.json.Decoder(RiskControl)
+
+class Heard(NamedTuple):
+    """A frame's other messages: the ``news`` among them, and what could not be read as (topic, reject)."""
+
+    news: list[News]
+    refused: list[tuple[str, Reject]]
 
 
-def apply_controls(halts: Halts, controls: Iterable[tuple[str, bytes]], control_topic: str) -> list[tuple[str, Reject]]:
-    """Note each (place, message) in ``halts``; the ones that are neither, as (topic, reject)."""
-    refused = []
+def apply_controls(halts: Halts, controls: Iterable[tuple[str, bytes]], kinds: Mapping[str, type[Any]]) -> Heard:
+    """Note each (place, message) that is a halt or a control in ``halts``; ``kinds`` maps a topic to its messages."""
+    heard = Heard([], [])
     for origin, payload in controls:
         topic, _, place = origin.partition(":")
         try:
-            if topic == control_topic:
-                halts.apply(_control.decode(payload))
-            else:
-                status = _status.decode(payload)
-                if status.kind in _HALTED:
-                    halts.note(status.symbol, _HALTED[status.kind], status.timestamp_ms)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            refused.append((topic, Reject(place, payload, "", str(error))))
-    return refused
+            message = decode(payload, kinds[topic])
+            side_input(message)
+        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+            heard.refused.append((topic, Reject(place, payload, "", str(error))))
+            continue
+        if isinstance(message, RiskControl):
+            halts.apply(message)
+        elif isinstance(message, Status) and message.kind in _HALTED:
+            halts.note(message.symbol, _HALTED[message.kind], message.timestamp_ms)
+        elif isinstance(message, News):
+            heard.news.append(message)
+    return heard
 
 
 def key_of_group(group: int, groups: int) -> str:

@@ -6,52 +6,95 @@ One decision a bar, always written to topic ``features``; a signal only when the
 from __future__ import annotations
 
 import time
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.job_settings import JobSettings
-from models.bundle import Bundle
+from connectors.job_settings import OUTPUTS, JobSettings
+from models import control, drift
+from models.bundle import Bundle, silences
+from models.control import SHADOW_TOPIC, ShadowScore
 from models.decide import REQUIRED_FEATURES, NoSignal, cancellation, decide, signal_id
-from models.ensemble import ACTIONS, Decision, combine
+from models.ensemble import ACTIONS, NONE, Decision, combine
 from models.expiry import calendar, calendar_name
-from models.messages import QUALITY, Action, Contribution, FeatureRow, Signal, encode
+from models.messages import QUALITY, Action, Contribution, FeatureRow, News, Signal, encode
 from models.policy import CAUSES, TRIGGERS, UNCHANGED, Policy, PolicyConfig
 from models.record import record_hash, seal
 from models.risk import Halts
 from udfs.controls import apply_controls
-from udfs.frames import FeatureFrame, ScoreFrame, dead_letter, outgoing
+from udfs.frames import FeatureFrame, PartScores, ScoreFrame, dead_letter, outgoing
+
+#: Why no signal follows a decision of a bundle whose age leaves no confidence.
+EXPIRED_CAUSE = "bundle_expired"
 
 
 class DecidedFrame(msgspec.Struct):
-    """A frame's outgoing messages, its signals, and how many decisions were withheld, by cause."""
+    """A frame's outgoing messages, its signals and news, and how many decisions were withheld, by cause."""
 
     records: list[str]
     signals: list[Signal]
     withheld: dict[str, int]
+    news: list[News] = []
+
+
+class Verdict(msgspec.Struct):
+    """What one bundle says of its part of a frame; ``bundle`` is None where it could not be used.
+
+    ``decision`` has the part's rows, ``strange`` and ``expired`` bool[n] say which confidences were lowered for that.
+    """
+
+    bundle: Bundle | None
+    scores: PartScores
+    decision: Decision
+    strange: NDArray[np.bool_]
+    expired: NDArray[np.bool_]
+
+
+def judge(bundle: Bundle | None, scores: PartScores, end_ms: NDArray[np.float64]) -> Verdict:
+    """The ensemble's decision of each bar that ends at ``end_ms``, less sure of rows and bundles out of their time."""
+    n = len(end_ms)
+    nothing = np.zeros(n, np.bool_)
+    if bundle is None:
+        silent = np.empty((n, 0))
+        decision = Decision(np.full(n, NONE, np.int8), np.full(n, np.nan), silent.astype(np.int8), silent)
+        return Verdict(None, scores, decision, nothing, nothing)
+    decision = combine(scores.probability_array(), bundle.weights, bundle.thresholds)
+    strange, expired, confidence = nothing, nothing, decision.confidence
+    reference, life = bundle.manifest.reference, bundle.manifest.life
+    if scores.unlike and reference is not None:
+        strange = drift.strange(np.frombuffer(scores.unlike), reference)
+        if strange.any():
+            confidence = drift.lower(confidence, strange)
+    if n and life.max_age_days is not None and control.expired(bundle.manifest, int(end_ms.max())):
+        expired = np.array([control.expired(bundle.manifest, int(end)) for end in end_ms.tolist()])
+        confidence = np.where(expired, confidence * life.expired_confidence, confidence)
+    return Verdict(bundle, scores, decision._replace(confidence=confidence), strange, expired)
 
 
 class Decider:
-    """Decides frames with one bundle; holds nothing of the stream (the caller holds each series' state row)."""
+    """Decides frames; holds nothing of the stream (the caller holds each series' state row).
+
+    ``bundles`` gives the bundle of a reference (``models.shelf.Shelf.get``).
+    """
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundles: Callable[[str], Bundle],
         names: Sequence[str],
         feature_set_hash: str,
         settings: JobSettings,
         policy: PolicyConfig | None = None,
     ) -> None:
-        self.bundle, self.names, self.hash = bundle, tuple(names), feature_set_hash
-        self._topics = {name: settings.topic(name) for name in ("trading-signals", "features", "dead-letter")}
-        self._control_topic = settings.control_topic
+        self._bundles, self.names, self.hash = bundles, tuple(names), feature_set_hash
+        self._topics = {name: settings.topic(name) for name in OUTPUTS}
+        self._side_topics = settings.side_topics
         self._write_rows = settings.feature_rows
         self._emit_from_ms = settings.emit_from_ms or 0
         self._policy = Policy(policy)
         self._required = np.array([self.names.index(name) for name in REQUIRED_FEATURES])
-        self._inputs = np.array([self.names.index(name) for name in bundle.features])
+        self._inputs: dict[str, NDArray[np.int64]] = {}
         self._price, self._atr = self.names.index("current_price"), self.names.index("atr_14")
 
     def new_states(self, n: int) -> NDArray[np.float64]:
@@ -77,34 +120,49 @@ class Decider:
         ``states``, the group's ``account`` and ``heads`` (symbol -> hash of its last signal) are updated in place, and
         so are ``halts``, by the frame's controls.
         """
-        refused = apply_controls(halts, frame.controls, self._control_topic)
-        decision = combine(scores.probability_array(), self.bundle.weights, self.bundle.thresholds)
+        heard = apply_controls(halts, frame.controls, self._side_topics)
         bars, values = frame.bar_matrix(), frame.value_matrix()
-        verdicts = self._policy.run(
+        n = len(frame)
+        action, confidence = np.full(n, NONE, np.int8), np.full(n, np.nan)
+        verdict_of, place_in = np.zeros(n, np.intp), np.arange(n)
+        verdicts = [self._judge(part, bars, n) for part in scores.parts]
+        for k, verdict in enumerate(verdicts):
+            numbers = verdict.scores.part.bar_numbers(n)
+            action[numbers], confidence[numbers] = verdict.decision.action, verdict.decision.confidence
+            verdict_of[numbers], place_in[numbers] = k, np.arange(len(numbers))
+        too_old = (action != NONE) & (confidence <= 0.0)
+        action[too_old] = NONE
+        said = self._policy.run(
             states,
             rows,
             account,
             frame.series,
             frame.row_series(),
             bars,
-            decision.action,
-            decision.confidence,
+            action,
+            confidence,
             values[:, self._atr],
             ready=~np.isnan(values[:, self._required]).any(axis=1),
             halted=halts.mask([name for name, _, _ in frame.series], frame.row_series(), bars[:, 1]),
         )
-        causes = verdicts.counts()
-        withheld = {i: CAUSES[verdicts.cause[i]] for i in np.flatnonzero(verdicts.cause > UNCHANGED).tolist()}
+        causes = said.counts()
+        withheld = {i: CAUSES[said.cause[i]] for i in np.flatnonzero(said.cause > UNCHANGED).tolist()}
+        for i in np.flatnonzero(too_old).tolist():
+            if withheld.get(i) == "no_models":
+                withheld[i] = EXPIRED_CAUSE
+                causes["no_models"] -= 1
+                causes[EXPIRED_CAUSE] = causes.get(EXPIRED_CAUSE, 0) + 1
         records: list[str] = []
         signals: list[Signal] = []
-        explained = self._explain(values, decision.action, verdicts.emit)
-        for i in np.flatnonzero(verdicts.emit | (verdicts.cancels >= 0)).tolist():
-            if verdicts.emit[i]:
+        explained = self._explain(values, action, said.emit, verdicts, verdict_of)
+        for i in np.flatnonzero(said.emit | (said.cancels >= 0)).tolist():
+            verdict = verdicts[verdict_of[i]]
+            if said.emit[i]:
                 made = self._signal(
-                    frame, scores, bars, values, decision, i, explained[i], TRIGGERS[verdicts.trigger[i]]
+                    frame, verdict, int(place_in[i]), bars, values, i, explained[i], TRIGGERS[said.trigger[i]]
                 )
             else:
-                made = self._cancellation(frame, scores, bars, i, int(verdicts.cancels[i]))
+                made = self._cancellation(frame, verdict.scores.bundle_id, bars, i, int(said.cancels[i]))
             if isinstance(made, NoSignal):
                 withheld[i] = made.reason
                 causes[made.reason] = causes.get(made.reason, 0) + 1
@@ -116,15 +174,27 @@ class Decider:
             signals.append(made)
             records.append(outgoing(self._topics["trading-signals"], made.symbol, made.created_ms, encode(made)))
         if self._write_rows:
-            records += self._rows(frame, scores, bars, values, decision.action, decision.confidence, withheld)
+            names = [verdict.scores.bundle_id for verdict in verdicts]
+            records += self._rows(frame, names, verdict_of, bars, values, action, confidence, withheld)
+        for shadow in scores.shadows:
+            records += self._shadow_rows(frame, scores, self._judge(shadow, bars, n), bars)
         topic = self._topics["dead-letter"]
         now_ms = int(time.time() * 1000)
-        letters = frame.dead_letters + [encode(dead_letter(source, reject)) for source, reject in refused]
+        letters = frame.dead_letters + [encode(dead_letter(source, reject)) for source, reject in heard.refused]
         records += [outgoing(topic, str(frame.group), now_ms, letter) for letter in letters]
-        return DecidedFrame(records, signals, causes)
+        return DecidedFrame(records, signals, causes, heard.news)
+
+    def _judge(self, scores: PartScores, bars: NDArray[np.float64], n: int) -> Verdict:
+        bundle = self._bundles(scores.part.bundle) if scores.models else None
+        return judge(bundle, scores, bars[scores.part.bar_numbers(n), 1])
+
+    def _columns(self, bundle: Bundle) -> NDArray[np.int64]:
+        if bundle.id not in self._inputs:
+            self._inputs[bundle.id] = np.array([self.names.index(name) for name in bundle.features])
+        return self._inputs[bundle.id]
 
     def _cancellation(
-        self, frame: FeatureFrame, scores: ScoreFrame, bars: NDArray[np.float64], i: int, withdrawn: int
+        self, frame: FeatureFrame, bundle: str, bars: NDArray[np.float64], i: int, withdrawn: int
     ) -> Signal:
         symbol, timeframe, _ = frame.series[int(frame.row_series()[i])]
         end_ms = int(bars[i, 1])
@@ -133,37 +203,44 @@ class Decider:
             timeframe=timeframe,
             end_ms=end_ms,
             revision=int(bars[i, 7]),
-            cancels=signal_id(symbol, timeframe, end_ms, withdrawn, scores.bundle),
+            cancels=signal_id(symbol, timeframe, end_ms, withdrawn, bundle),
             price=float(bars[i, 5]),
-            bundle=scores.bundle,
+            bundle=bundle,
             feature_set_hash=self.hash,
             emitted_ms=int(time.time() * 1000),
         )
 
     def _explain(
-        self, values: NDArray[np.float64], actions: NDArray[np.int8], emit: NDArray[np.bool_]
+        self,
+        values: NDArray[np.float64],
+        actions: NDArray[np.int8],
+        emit: NDArray[np.bool_],
+        verdicts: Sequence[Verdict],
+        verdict_of: NDArray[np.intp],
     ) -> dict[int, list[Contribution]]:
-        chosen = np.flatnonzero(emit)
-        if not len(chosen):
-            return {}
-        inputs = values[chosen][:, self._inputs]
-        towards_buy = self.bundle.explain(inputs)
         explained = {}
-        for k, i in enumerate(chosen.tolist()):
-            sign = 1.0 if actions[i] == 2 else -1.0
-            explained[i] = [
-                Contribution(feature=name, value=None if np.isnan(v) else float(v), contribution=sign * float(c))
-                for name, v, c in zip(self.bundle.features, inputs[k].tolist(), towards_buy[k].tolist(), strict=True)
-            ]
+        for which, verdict in enumerate(verdicts):
+            chosen = np.flatnonzero(emit & (verdict_of == which))
+            bundle = verdict.bundle
+            if not len(chosen) or bundle is None:
+                continue
+            inputs = values[chosen][:, self._columns(bundle)]
+            towards_buy = bundle.explain(inputs)
+            for k, i in enumerate(chosen.tolist()):
+                sign = 1.0 if actions[i] == 2 else -1.0
+                explained[i] = [
+                    Contribution(feature=name, value=None if np.isnan(v) else float(v), contribution=sign * float(c))
+                    for name, v, c in zip(bundle.features, inputs[k].tolist(), towards_buy[k].tolist(), strict=True)
+                ]
         return explained
 
     def _signal(
         self,
         frame: FeatureFrame,
-        scores: ScoreFrame,
+        verdict: Verdict,
+        place: int,
         bars: NDArray[np.float64],
         values: NDArray[np.float64],
-        decision: Decision,
         i: int,
         contributions: Sequence[Contribution],
         trigger: str,
@@ -171,45 +248,86 @@ class Decider:
         symbol, timeframe, source = frame.series[int(frame.row_series()[i])]
         row = values[i].tolist()
         quality = frame.quality_matrix()[i].tobytes().decode("ascii")
-        votes: dict[str, tuple[Action, float]] = {
-            model: (ACTIONS[vote], probability)
-            for model, vote, probability in zip(
-                scores.models, decision.votes[i].tolist(), decision.vote_probability[i].tolist(), strict=True
-            )
-            if vote >= 0
-        }
-        return decide(
+        decision, scores = verdict.decision, verdict.scores
+        flags = [
+            name
+            for name, lowered in (("unlike_training", verdict.strange), ("bundle_expired", verdict.expired))
+            if lowered[place]
+        ]
+        made = decide(
             symbol=symbol,
             timeframe=timeframe,
             end_ms=int(bars[i, 1]),
             revision=int(bars[i, 7]),
             price=row[self._price],
             atr=row[self._atr],
-            action=ACTIONS[int(decision.action[i])],
-            confidence=float(decision.confidence[i]),
-            votes=votes,
-            skipped=scores.skipped,
+            action=ACTIONS[int(decision.action[place])],
+            confidence=float(decision.confidence[place]),
+            votes=_votes(scores.models, decision, place),
+            skipped=self._silences(verdict, values[i], place),
             features=dict(zip(self.names, row, strict=True)),
             contributions=contributions,
             missing={name: QUALITY[mark] for name, mark in zip(self.names, quality, strict=True) if mark != "."},
             feature_set_hash=self.hash,
-            bundle=scores.bundle,
+            bundle=scores.bundle_id,
             emitted_ms=int(time.time() * 1000),
             trigger=trigger,
             calendar=calendar(calendar_name(symbol, source)),
         )
+        return msgspec.structs.replace(made, quality_flags=flags) if flags and isinstance(made, Signal) else made
+
+    def _silences(self, verdict: Verdict, row: NDArray[np.float64], place: int) -> dict[str, str]:
+        bundle, answers = verdict.bundle, verdict.scores.probability_array()[place]
+        if bundle is None or not (verdict.scores.skipped or np.isnan(answers).any()):
+            return verdict.scores.skipped
+        inputs = row[self._columns(bundle)]
+        return silences(
+            bundle.manifest.models, bundle.features, ~np.isfinite(inputs), answers, verdict.scores.skipped
+        )  # fmt: skip
+
+    def _shadow_rows(
+        self, frame: FeatureFrame, scores: ScoreFrame, verdict: Verdict, bars: NDArray[np.float64]
+    ) -> list[str]:
+        """What a bundle in shadow would have said, for its own topic."""
+        n = len(frame)
+        in_force = [""] * n
+        for part in scores.parts:
+            for i in part.part.bar_numbers(n).tolist():
+                in_force[i] = part.bundle_id
+        series, index = frame.series, frame.row_series()
+        records = []
+        for place, i in enumerate(verdict.scores.part.bar_numbers(n).tolist()):
+            end_ms = int(bars[i, 1])
+            if end_ms < self._emit_from_ms:
+                continue
+            symbol, timeframe, _ = series[int(index[i])]
+            action = int(verdict.decision.action[place])
+            score = ShadowScore(
+                symbol=symbol,
+                timeframe=timeframe,
+                end_ms=end_ms,
+                bundle=verdict.scores.bundle_id,
+                action=ACTIONS[action] if action >= 0 else "none",
+                confidence=float(verdict.decision.confidence[place]) if action >= 0 else None,
+                in_force=in_force[i],
+                model_votes=_votes(verdict.scores.models, verdict.decision, place),
+                skipped_models=verdict.scores.skipped,
+            )
+            records.append(outgoing(self._topics[SHADOW_TOPIC], symbol, end_ms, encode(score)))
+        return records
 
     def _rows(
         self,
         frame: FeatureFrame,
-        scores: ScoreFrame,
+        bundles: Sequence[str],
+        verdict_of: NDArray[np.intp],
         bars: NDArray[np.float64],
         values: NDArray[np.float64],
         actions: NDArray[np.int8],
         confidences: NDArray[np.float64],
         withheld: dict[int, str],
     ) -> list[str]:
-        topic, bundle, feature_hash = self._topics["features"], scores.bundle, self.hash
+        topic, feature_hash = self._topics["features"], self.hash
         width = values.shape[1]
         quality = frame.quality_matrix().tobytes().decode("ascii")
         series = frame.series
@@ -222,9 +340,10 @@ class Decider:
             values.tolist(),
             actions.tolist(),
             confidences.tolist(),
+            verdict_of.tolist(),
             strict=True,
         )
-        for i, (which, start_ms, end_ms, revision, row, action, confidence) in enumerate(columns):
+        for i, (which, start_ms, end_ms, revision, row, action, confidence, scored_by) in enumerate(columns):
             if end_ms < self._emit_from_ms:
                 continue
             symbol, timeframe, _ = series[which]
@@ -239,8 +358,19 @@ class Decider:
                 quality=quality[i * width : (i + 1) * width],
                 action=ACTIONS[action] if action >= 0 else None,
                 confidence=confidence if action >= 0 else None,
-                bundle=bundle,
+                bundle=bundles[scored_by],
                 withheld=withheld.get(i, ""),
             )
             records.append(outgoing(topic, symbol, end_ms, encode(message)))
         return records
+
+
+def _votes(models: Sequence[str], decision: Decision, place: int) -> dict[str, tuple[Action, float]]:
+    """Each voting model's action and probability on one row."""
+    return {
+        model: (ACTIONS[vote], probability)
+        for model, vote, probability in zip(
+            models, decision.votes[place].tolist(), decision.vote_probability[place].tolist(), strict=True
+        )
+        if vote >= 0
+    }

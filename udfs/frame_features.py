@@ -1,50 +1,102 @@
-"""The keyed operator that turns frames of bars into frames of features.
+"""The keyed operator that turns frames of bars into frames of features, and says which bundle scores them.
 
-State, keyed by symbol group: one record a symbol and timeframe, written through in the call that changes it. The
-matrix in memory is a cache of those records; after a restart it fills again from state.
+State, keyed by symbol group: one record a symbol and timeframe, written through in the call that changes it; the matrix
+in memory is a cache of those records and fills again from state after a restart. Broadcast state: the bundle changes
+announced so far.
+
+News, option summaries and splits are read from their topics by the operator itself (:mod:`connectors.side_log` says
+why) and given to a series with the first bar that may know them.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from pyflink.common import Row, Types
-from pyflink.datastream import KeyedProcessFunction, RuntimeContext
-from pyflink.datastream.state import MapStateDescriptor
+from pyflink.datastream import KeyedBroadcastProcessFunction, RuntimeContext
+from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
+from connectors.job_settings import JobSettings
+from connectors.side_log import SideLog, SideMessage
 from models.expiry import calendar_name
-from models.messages import encode
-from udfs.frames import FeatureFrame, FrameReader, ParsedFrame, Reject, dead_letter, pack, part_controls
-from udfs.kernel import BAR_COLUMNS, CALENDARS, DUPLICATE, VERDICTS, FeatureConfig, Kernel
+from models.messages import QUALITY, News, OptionSummary, Status, encode
+from udfs.bundle_control import BundleControl
+from udfs.catalogue import COUNT, LAST_END
+from udfs.frames import FeatureFrame, FrameReader, ParsedFrame, Reject, dead_letter, group_of, pack, part_controls
+from udfs.kernel import BAR_COLUMNS, CALENDARS, DUPLICATE, LATE, REVISED, VERDICTS, FeatureConfig, Kernel
+from udfs.side_inputs import Event, SideInputs, due_ms
 
 #: What leaves the operator: symbol group and a packed FeatureFrame.
 OUTPUT_TYPE = Types.ROW_NAMED(["symbol_group", "frame"], [Types.INT(), Types.STRING()])
 
+#: Broadcast state: one entry, the JSON of ``models.control.ControlState``.
+CHANGES = MapStateDescriptor("bundle_changes", Types.STRING(), Types.STRING())
+_CHANGES_KEY = "state"
 
-class FrameFeatures(KeyedProcessFunction):
-    """Frame of bars (symbol_group, messages, places) in, packed FeatureFrame out.
+#: Side inputs are kept this long behind the bars, for a symbol's slower timeframes.
+_REMEMBERED_MS = 7 * 86_400_000.0
 
-    ``topic`` names the source in dead letters. Guarantee: every message of a frame is either a row of the feature
-    frame or a dead letter in it.
+_LATE_SPLIT = "the split takes effect before a bar that was seen already: features are masked until they refill"
+
+
+def instance_number(context: RuntimeContext) -> int:
+    """Which of the parallel instances this is, from 0.
+
+    ``get_index_of_this_subtask`` of PyFlink 2.3 in thread mode calls a Java method that is gone (FLIP-382 moved it to
+    TaskInfo).
+    """
+    try:
+        return int(context.get_index_of_this_subtask())
+    except AttributeError:
+        return int(context._runtime_context.getTaskInfo().getIndexOfThisSubtask())  # type: ignore[attr-defined]
+
+
+class FrameFeatures(KeyedBroadcastProcessFunction):
+    """Frame of messages (symbol_group, messages, places) in, packed FeatureFrame out; bundle changes on the other side.
+
+    ``history`` is what stood on the control topic when the job was started. Guarantee: every bar of a frame is either a
+    row of the feature frame or a dead letter in it.
     """
 
-    def __init__(self, config: FeatureConfig, groups: int, topic: str, bundle: str) -> None:
-        self._config, self._groups, self._topic, self._bundle = config, groups, topic, bundle
+    def __init__(self, config: FeatureConfig, settings: JobSettings, history: list[tuple[int, bytes]]) -> None:
+        self._config, self._settings, self._history = config, settings, history
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        """Compile the kernel and claim the state."""
+        """Compile the kernel, claim the state, and read the side inputs to their end."""
+        settings = self._settings
         self._kernel = Kernel(self._config)
-        self._reader = FrameReader(self._groups)
+        self._reader = FrameReader(settings.groups)
+        self._control = BundleControl(
+            settings.bundle, self._history, self._kernel.names, self._kernel.feature_set_hash
+        )  # fmt: skip
         self._states = self._kernel.new_states(256)
-        self._rows: dict[tuple[int, str, str], int] = {}
+        self._used = 0
+        self._rows: dict[int, dict[tuple[str, str], int]] = {}
         self._records = runtime_context.get_map_state(
             MapStateDescriptor("series", Types.STRING(), Types.PICKLED_BYTE_ARRAY())
         )
+        self._heard = runtime_context.get_state(ValueStateDescriptor("side_places", Types.STRING()))
+        self._first_instance = instance_number(runtime_context) == 0
+        self._side = SideInputs()
+        self._arrived: dict[int, list[SideMessage]] = {}
+        self._log = SideLog(
+            settings.kafka,
+            {settings.news_topic: News, settings.options_topic: OptionSummary, settings.status_topic: Status},
+        )
+        self._note(self._log.catch_up())
         metrics = runtime_context.get_metrics_group()
-        self._bar_count = metrics.counter("bars")
-        self._dead_count = metrics.counter("dead_letters")
-        self._frame_count = metrics.counter("frames")
+        self._counters = {
+            name: metrics.counter(name)
+            for name in ("bars", "dead_letters", "frames", "bars_revised", "bars_duplicate", "bars_late", "side_inputs")
+        }
+        self._missing = {
+            ord(mark): metrics.add_group("reason", reason.split()[0]).counter("features_missing")
+            for mark, reason in QUALITY.items()
+            if mark != "."
+        }
         self._warm_up()
 
     def _warm_up(self) -> None:
@@ -57,26 +109,39 @@ class FrameFeatures(KeyedProcessFunction):
             states, np.zeros(1, np.int64), columns, np.empty((1, width)), np.empty((1, width), np.uint8)
         )  # fmt: skip
 
-    def process_element(self, value: Row, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
+    def process_broadcast_element(self, value: Row, ctx: KeyedBroadcastProcessFunction.Context) -> Iterator[Row]:
+        """One announced bundle change (message, partition, offset); what cannot be applied is a dead letter."""
+        changes = ctx.get_broadcast_state(CHANGES)
+        payload, place = value[0].encode("latin-1"), f"{value[1]}:{value[2]}"
+        state, refused = self._control.after(changes.get(_CHANGES_KEY), int(value[2]), payload)
+        changes.put(_CHANGES_KEY, state)
+        if refused and self._first_instance:
+            letter = dead_letter(self._settings.model_topic, Reject(place, payload, "bundle", refused))
+            yield Row(0, pack(FeatureFrame(0, 0, [], b"", b"", b"", b"", [], [], [encode(letter)])))
+
+    def process_element(self, value: Row, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[Row]:
         """One frame."""
-        group = int(value[0])
-        messages, places, controls = part_controls(value[1], value[2], self._topic)
+        group, topic = int(value[0]), self._settings.bars_topic
+        messages, places, controls = part_controls(value[1], value[2], topic)
         parsed = self._reader.read(group, messages, places) if places else ParsedFrame.empty()
         bars, rejects = parsed.bars, parsed.rejects
         n, width = len(bars), len(self._kernel.names)
 
+        known = self._rows_of(group)
+        self._note(self._log.poll())
+        letters = self._hear(group, known)
         series: dict[tuple[str, str], int] = {}
         index = np.fromiter((series.setdefault((b.symbol, b.timeframe), len(series)) for b in bars), np.int32, n)
         names = list(series)
         sources = dict(zip(index.tolist(), (bar.source for bar in bars), strict=True))
-        rows = np.fromiter((self._row_of(group, *name) for name in names), np.int64, len(names))
+        rows = np.fromiter((self._row_of(known, name) for name in names), np.int64, len(names))
 
         out, quality = np.empty((n, width)), np.full((n, width), ord("."), np.uint8)
         calendars = np.array([self._calendar_of(name[0], sources[k]) for k, name in enumerate(names)])
         columns = np.column_stack([parsed.matrix, calendars[index]]) if n else np.empty((0, len(BAR_COLUMNS)))
-        verdicts = self._kernel.run(self._states, rows[index], columns, out, quality)
+        verdicts = self._run(names, rows, index, columns, out, quality)
         for name, row in zip(names, rows.tolist(), strict=True):
-            self._records.put("\x1f".join(name), self._kernel.encode_state(self._states[row]))
+            self._write(name, row)
 
         matrix = parsed.matrix
         if (refused := verdicts >= DUPLICATE).any():
@@ -86,9 +151,10 @@ class FrameFeatures(KeyedProcessFunction):
             kept = ~refused
             index, matrix, out, quality = index[kept], matrix[kept], out[kept], quality[kept]
 
-        self._frame_count.inc()
-        self._bar_count.inc(len(index))
-        self._dead_count.inc(len(rejects))
+        parts, shadows = self._control.plan(
+            ctx.get_broadcast_state(CHANGES).get(_CHANGES_KEY), matrix[:, 1].astype(np.int64)
+        )  # fmt: skip
+        self._count(verdicts, quality, len(index), len(rejects))
         frame = FeatureFrame(
             group,
             width,
@@ -97,24 +163,126 @@ class FrameFeatures(KeyedProcessFunction):
             matrix.tobytes(),
             out.tobytes(),
             quality.tobytes(),
-            self._bundle,
-            [encode(dead_letter(self._topic, reject)) for reject in rejects],
+            parts,
+            shadows,
+            letters + [encode(dead_letter(topic, reject)) for reject in rejects],
             controls,
         )
         yield Row(group, pack(frame))
+
+    def _run(
+        self,
+        names: list[tuple[str, str]],
+        rows: NDArray[np.int64],
+        index: NDArray[np.int32],
+        columns: NDArray[np.float64],
+        out: NDArray[np.float64],
+        quality: NDArray[np.uint8],
+    ) -> NDArray[np.int8]:
+        """The kernel over the frame, stopping where a bar is the first to know a side input."""
+        stops: dict[int, list[tuple[int, Event]]] = {}
+        if self._side:
+            for k, (symbol, _) in enumerate(names):
+                if symbol not in self._side:
+                    continue
+                row = int(rows[k])
+                at = np.flatnonzero(index == k)
+                for bar, event in self._side.due(symbol, self._last_end(row), columns[at, 1]):
+                    stops.setdefault(int(at[bar]), []).append((row, event))
+                self._side.forget(symbol, columns[at[0], 0] - _REMEMBERED_MS)
+        verdicts = np.empty(len(columns), np.int8)
+        first = 0
+        for stop in [*sorted(stops), len(columns)]:
+            if stop > first:
+                part = slice(first, stop)
+                verdicts[part] = self._kernel.run(
+                    self._states, rows[index[part]], columns[part], out[part], quality[part]
+                )
+                first = stop
+            for row, event in stops.get(stop, ()):
+                self._give(row, event)
+        return verdicts
+
+    def _hear(self, group: int, known: dict[tuple[str, str], int]) -> list[bytes]:
+        """Give what came too late for a bar that was seen already, at once, to every series of its symbol.
+
+        How far each topic was heard is state: after a restart the same messages are old news.
+        """
+        if not (arrived := self._arrived.pop(group, None)):
+            return []
+        heard: dict[str, int] = json.loads(self._heard.value() or "{}")
+        letters = []
+        for place, offset, message in arrived:
+            event = self._side.add(message)
+            if event is None or offset < heard.get(place, 0):
+                continue
+            self._counters["side_inputs"].inc()
+            for name, row in known.items():
+                last_end = self._last_end(row)
+                if name[0] == message.symbol and last_end is not None and due_ms(event) <= last_end:
+                    if self._give(row, event) == LATE:
+                        topic, _, partition = place.rpartition(":")
+                        reject = Reject(f"{partition}:{offset}", encode(message), "effective_ms", _LATE_SPLIT)
+                        letters.append(encode(dead_letter(topic, reject)))
+                    self._write(name, row)
+        now_heard = heard | {place: offset + 1 for place, offset, _ in arrived}
+        if now_heard != heard:
+            self._heard.update(json.dumps(now_heard))
+        return letters
+
+    def _note(self, messages: Iterator[SideMessage]) -> None:
+        for message in messages:
+            self._arrived.setdefault(group_of(message.message.symbol, self._settings.groups), []).append(message)
+
+    def _give(self, row: int, event: Event) -> int:
+        kind, values = event
+        verdict = getattr(self._kernel, kind)(self._states, np.array([row]), np.array([values]))
+        return 0 if verdict is None else int(verdict[0])
+
+    def _last_end(self, row: int) -> float | None:
+        state = self._states[row]
+        return float(state[LAST_END]) if state[COUNT] > 0.0 else None
+
+    def _rows_of(self, group: int) -> dict[tuple[str, str], int]:
+        """The group's series and their rows, all read from state when the group is first seen."""
+        rows = self._rows.get(group)
+        if rows is None:
+            rows = self._rows[group] = {}
+            for key, record in self._records.items():
+                symbol, _, timeframe = key.partition("\x1f")
+                self._states[self._row_of(rows, (symbol, timeframe))] = self._kernel.decode_state(record)
+        return rows
+
+    def _row_of(self, rows: dict[tuple[str, str], int], name: tuple[str, str]) -> int:
+        row = rows.get(name)
+        if row is None:
+            row = rows[name] = self._used
+            self._used += 1
+            if row == len(self._states):
+                self._states = np.concatenate([self._states, self._kernel.new_states(len(self._states))])
+        return row
+
+    def _write(self, name: tuple[str, str], row: int) -> None:
+        self._records.put("\x1f".join(name), self._kernel.encode_state(self._states[row]))
+
+    def _count(self, verdicts: NDArray[np.int8], quality: NDArray[np.uint8], rows: int, rejects: int) -> None:
+        counters = self._counters
+        counters["frames"].inc()
+        counters["bars"].inc(rows)
+        counters["dead_letters"].inc(rejects)
+        found = np.bincount(verdicts, minlength=LATE + 1).tolist()
+        for name, code in (("bars_revised", REVISED), ("bars_duplicate", DUPLICATE), ("bars_late", LATE)):
+            if found[code]:
+                counters[name].inc(found[code])
+        marks = np.bincount(quality.ravel(), minlength=128).tolist()
+        for mark, counter in self._missing.items():
+            if marks[mark]:
+                counter.inc(marks[mark])
 
     @staticmethod
     def _calendar_of(symbol: str, source: str) -> float:
         return float(CALENDARS[calendar_name(symbol, source)])
 
-    def _row_of(self, group: int, symbol: str, timeframe: str) -> int:
-        key = (group, symbol, timeframe)
-        row = self._rows.get(key)
-        if row is None:
-            row = self._rows[key] = len(self._rows)
-            if row == len(self._states):
-                self._states = np.concatenate([self._states, self._kernel.new_states(len(self._states))])
-            record = self._records.get(f"{symbol}\x1f{timeframe}")
-            if record is not None:
-                self._states[row] = self._kernel.decode_state(record)
-        return row
+    def close(self) -> None:
+        """Leave the broker."""
+        self._log.close()

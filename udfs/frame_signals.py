@@ -17,9 +17,11 @@ from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
 from connectors.job_settings import JobSettings
 from connectors.redis_store import RedisStore
+from connectors.system_status import SystemStatus
 from models.policy import PolicyConfig
 from models.risk import Halts
-from udfs.frames import join, latest_values, unpack_features, unpack_scores
+from udfs.frames import FeatureFrame, ScoreFrame, join, latest_values, unpack_features, unpack_scores
+from udfs.job_metrics import JobMetrics, page_figures
 
 #: What leaves the operator: the frame's outgoing messages, joined.
 OUTPUT_TYPE = Types.ROW_NAMED(["records"], [Types.STRING()])
@@ -35,12 +37,13 @@ class FrameSignals(KeyedProcessFunction):
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Load the bundle's rules, connect to Redis, claim the state."""
-        from models.bundle import bundle_folder, load_bundle
         from models.expiry import calendar
+        from models.shelf import Shelf
         from udfs.decisions import Decider
 
-        bundle = load_bundle(bundle_folder(self._settings.bundle))
-        self._decider = Decider(bundle, self._names, self._hash, self._settings, self._policy)
+        self._shelf = shelf = Shelf(self._names, self._hash)
+        self._bundle = shelf.get(self._settings.bundle)
+        self._decider = Decider(shelf.get, self._names, self._hash, self._settings, self._policy)
         self._states = self._decider.new_states(256)
         self._rows: dict[tuple[int, str, str], int] = {}
         self._records = runtime_context.get_map_state(
@@ -53,15 +56,14 @@ class FrameSignals(KeyedProcessFunction):
         self._halted = runtime_context.get_state(ValueStateDescriptor("halts", Types.PICKLED_BYTE_ARRAY()))
         self._halts: dict[int, Halts] = {}
         self._store: RedisStore | None = None
+        self._status: SystemStatus | None = None
         if self._settings.redis:
             from connectors.redis_client import connect
 
-            self._store = RedisStore(connect(self._settings.redis))
+            client = connect(self._settings.redis)
+            self._store, self._status = RedisStore(client), SystemStatus(client)
         calendar("XNYS")
-        metrics = runtime_context.get_metrics_group()
-        self._signal_count = metrics.counter("signals")
-        self._withheld_counts = {"": metrics.counter("withheld")}
-        self._metrics = metrics
+        self._metrics = JobMetrics(runtime_context.get_metrics_group())
 
     def process_element(self, value: Row, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
         """One frame."""
@@ -86,14 +88,29 @@ class FrameSignals(KeyedProcessFunction):
             symbol, timeframe, _ = frame.series[i]
             self._records.put(f"{symbol}\x1f{timeframe}", after[i].tobytes())
         if self._store is not None:
-            self._store.write_frame(signals=decided.signals, **latest_values(frame, self._names))
-        self._signal_count.inc(len(decided.signals))
-        for cause, count in decided.withheld.items():
-            if cause not in self._withheld_counts:
-                self._withheld_counts[cause] = self._metrics.counter(f"withheld_{cause}")
-            self._withheld_counts[cause].inc(count)
+            self._store.write_frame(signals=decided.signals, news=decided.news, **latest_values(frame, self._names))
+        self._metrics.count(frame, scores, decided)
+        self._report(frame, scores)
         if decided.records:
             yield Row(join(decided.records))
+
+    def _report(self, frame: FeatureFrame, scores: ScoreFrame) -> None:
+        """Tell the system page how the job does, at most once a second."""
+        if self._status is None:
+            return
+        if len(frame) and scores.parts and scores.parts[-1].models:
+            self._bundle = self._shelf.get(scores.parts[-1].part.bundle)
+            self._status.report(
+                "job",
+                bundle=self._bundle.id,
+                event_ms=int(frame.bar_matrix()[:, 1].max()),
+                bars=self._metrics.bars,
+                signals=self._metrics.signals,
+            )
+        metrics = self._bundle.manifest.metrics
+        self._status.report("bundle", name=self._bundle.id, base_rates=metrics.get("base_rates") or {})
+        if figures := scores.drift.get(self._bundle.id):
+            self._status.report("drift", **page_figures(figures))
 
     def _row_of(self, group: int, symbol: str, timeframe: str) -> int:
         key = (group, symbol, timeframe)

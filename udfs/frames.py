@@ -248,12 +248,24 @@ def dead_letter(topic: str, reject: Reject) -> DeadLetter:
     )
 
 
+class Part(msgspec.Struct, array_like=True, frozen=True):
+    """Bars of a frame that one bundle scores: int32 bar numbers, or nothing for all of them."""
+
+    bundle: str
+    rows: bytes = b""
+
+    def bar_numbers(self, n: int) -> NDArray[np.int32]:
+        """Which of a frame's ``n`` bars, int32."""
+        return np.frombuffer(self.rows, np.int32) if self.rows else np.arange(n, dtype=np.int32)
+
+
 class FeatureFrame(msgspec.Struct, array_like=True):
     """What the feature operator hands on: bars, features and quality of one frame's n bars, and its dead letters.
 
     ``series`` lists (symbol, timeframe, source); ``index`` int32[n] points into it; ``bars`` float64[n, 8] in
-    BAR_COLUMNS order; ``values`` float64[n, f], f = ``width``; ``quality`` uint8[n, f] (characters); ``bundle`` the
-    models in force.
+    BAR_COLUMNS order; ``values`` float64[n, f], f = ``width``; ``quality`` uint8[n, f] (characters). ``parts`` says
+    which bundle scores which bars, each bar once; ``shadows`` which score bars beside it. ``controls`` are the frame's
+    other messages as (``topic:partition:offset``, message).
     """
 
     group: int
@@ -263,7 +275,8 @@ class FeatureFrame(msgspec.Struct, array_like=True):
     bars: bytes
     values: bytes
     quality: bytes
-    bundle: str
+    parts: list[Part]
+    shadows: list[Part]
     dead_letters: list[bytes]
     controls: list[tuple[str, bytes]] = []
 
@@ -287,20 +300,37 @@ class FeatureFrame(msgspec.Struct, array_like=True):
         return np.frombuffer(self.index, np.int32)
 
 
-class ScoreFrame(msgspec.Struct, array_like=True):
-    """What the scorer hands on: ``probabilities`` float64[n, m, 3] of the frame's n bars by ``models`` of ``bundle``.
+class PartScores(msgspec.Struct, array_like=True):
+    """What one bundle says of its n bars: ``probabilities`` float64[n, m, 3] by ``models``, NaN where one is silent.
 
-    NaN where a model abstained or was skipped; ``skipped`` says why, by model.
+    ``bundle_id`` is name@digest; ``skipped`` says by model why it gave nothing for the batch (with no models at all:
+    why the bundle could not be used). ``unlike`` float64[n]: each row's dissimilarity to the bundle's training data;
+    empty without a reference sample.
     """
 
-    bundle: str
+    part: Part
+    bundle_id: str
     models: tuple[str, ...]
     probabilities: bytes
     skipped: dict[str, str]
+    unlike: bytes = b""
 
     def probability_array(self) -> NDArray[np.float64]:
         """``probabilities`` as float64[n, m, 3]."""
         return np.frombuffer(self.probabilities, np.float64).reshape(-1, len(self.models), 3)
+
+
+class ScoreFrame(msgspec.Struct, array_like=True):
+    """What the scorer hands on: a frame's parts and shadows, scored in their order.
+
+    ``drift`` has each bundle's figures (``DriftMonitor.metrics``) now and then, else nothing; ``score_us`` is the time
+    of the batch that the frame was in.
+    """
+
+    parts: list[PartScores]
+    shadows: list[PartScores]
+    drift: dict[str, dict[str, float]] = {}
+    score_us: int = 0
 
 
 _pack = msgspec.msgpack.Encoder().encode

@@ -1,10 +1,9 @@
-"""News, option summaries and splits as rows for the kernel: when each became known, and its numbers.
+"""News, option summaries and splits as rows for the kernel: when each became known, and the bar that first knows it.
 
-Pure glue between the messages and :class:`udfs.kernel.Kernel`. A stream operator keyed like the bars collects the
-messages of a frame and calls :func:`give` before it runs the frame's bars, with the rows of each symbol's timeframes;
-then it writes the touched states back as it does after bars. A bar takes what was known at its end; what it may not
-know yet waits in the state (32 articles, 2 option summaries), so the streams need to be merged by time only roughly. A
-symbol without any bar has no row: what came before its first bar is not remembered.
+Pure glue between the messages and :class:`udfs.kernel.Kernel`. An event is due when it became known (a split when it
+takes effect), and is given to a series just before the first of its bars that ends at or after that moment; the batch
+builder and the stream operator follow this one rule, so their values are equal to the bit. What comes late, after such
+a bar was already seen, is given at once.
 
 >>> from models.messages import Status
 >>> side_input(Status(symbol="AAPL", timestamp_ms=1000, kind="split", detail={"ratio": 4}))
@@ -14,18 +13,20 @@ symbol without any bar has no row: what came before its first bar is not remembe
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from math import nan
-from typing import TYPE_CHECKING, Any
+from bisect import bisect_left, bisect_right
+from math import inf, nan
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from models.messages import News, OptionSummary, Status
-from udfs.gate import LATE
 
-if TYPE_CHECKING:
-    from udfs.kernel import Kernel
+#: Events of a symbol beyond which those that its series have seen are let go.
+EVENTS_MAX = 1_000
+
+#: The kernel's method and its row.
+Event = tuple[str, tuple[float, ...]]
 
 #: Rows of ``Kernel.news``: ``known_ms`` is :func:`known_ms`; ``identity`` names the article across its edits.
 NEWS_COLUMNS = ("created_ms", "known_ms", "sentiment", "identity")
@@ -79,7 +80,7 @@ def split_row(message: Status) -> tuple[float, float]:
     return float(detail.get("effective_ms", message.timestamp_ms)), ratio
 
 
-def side_input(message: Any) -> tuple[str, tuple[float, ...]] | None:
+def side_input(message: Any) -> Event | None:
     """The kernel method and the row of a message; None for one that is no input of the features."""
     if isinstance(message, News):
         return "news", news_row(message)
@@ -90,37 +91,63 @@ def side_input(message: Any) -> tuple[str, tuple[float, ...]] | None:
     return None
 
 
-def give(
-    kernel: Kernel, states: npt.NDArray[np.float64], rows_of: Mapping[str, Sequence[int]], messages: Iterable[Any]
-) -> tuple[set[int], list[tuple[Any, str]]]:
-    """Give messages, in their order, to the states of their symbols.
+def due_ms(event: Event) -> float:
+    """The earliest end of a bar that may know the event; of a split, when it takes effect."""
+    kind, row = event
+    return row[1] if kind == "news" else row[0]
 
-    ``rows_of`` maps a symbol to the rows of ``states`` that hold its timeframes. Returns the rows that were touched,
-    and the messages that could not be used with the reason (a split without a ratio, or one that came after bars at the
-    new prices).
+
+def in_order(event: Event) -> tuple[float, str, tuple[float, ...]]:
+    """A sorting key that does not depend on the order of arrival (NaN sorts first)."""
+    return due_ms(event), event[0], tuple(-inf if value != value else value for value in event[1])
+
+
+class SideInputs:
+    """The events of every symbol, dealt to series as their bars come; for one operator instance or one batch.
+
+    What a series was given lies in its state, and what it is still to be given follows from the end of its last bar
+    alone: nothing here needs to be kept over a restart. An event takes some 300 bytes.
     """
-    found: dict[str, tuple[list[int], list[tuple[float, ...]], list[Any]]] = {}
-    refused: list[tuple[Any, str]] = []
-    for message in messages:
+
+    def __init__(self) -> None:
+        self._events: dict[str, list[Event]] = {}
+
+    def add(self, message: News | OptionSummary | Status) -> Event | None:
+        """Note one message; None where it is no input, a repeat, or a split that says too little."""
         try:
             event = side_input(message)
-        except ValueError as error:
-            refused.append((message, str(error)))
-            continue
+        except ValueError:
+            return None
         if event is None:
-            continue
-        rows, events, origins = found.setdefault(event[0], ([], [], []))
-        for row in rows_of.get(message.symbol, ()):
-            rows.append(row)
-            events.append(event[1])
-            origins.append(message)
-    touched: set[int] = set()
-    for kind, (rows, events, origins) in found.items():
-        if not rows:
-            continue
-        verdicts = getattr(kernel, kind)(states, np.array(rows, np.int64), np.array(events, float))
-        touched.update(rows)
-        if verdicts is not None:
-            reason = "the split takes effect before a bar that was seen already: features are masked until they refill"
-            refused += [(origins[i], reason) for i in np.flatnonzero(verdicts == LATE).tolist()]
-    return touched, refused
+            return None
+        events = self._events.setdefault(message.symbol, [])
+        key = in_order(event)
+        at = bisect_left(events, key, key=in_order)
+        if at < len(events) and in_order(events[at]) == key:
+            return None
+        events.insert(at, event)
+        return event
+
+    def due(self, symbol: str, last_end_ms: float | None, ends_ms: npt.NDArray[np.float64]) -> list[tuple[int, Event]]:
+        """The events that a series' next bars first know, as (bar number, event), in order.
+
+        ``last_end_ms`` is the end of its last bar (None before the first), ``ends_ms`` those of the next ones.
+        """
+        events = self._events.get(symbol)
+        if not events or not len(ends_ms):
+            return []
+        first = 0 if last_end_ms is None else bisect_right(events, last_end_ms, key=due_ms)
+        last = bisect_right(events, float(ends_ms.max()), key=due_ms)
+        return [(int(np.argmax(ends_ms >= due_ms(event))), event) for event in events[first:last]]
+
+    def forget(self, symbol: str, before_ms: float) -> None:
+        """Let go of the events due before that moment, once there are many."""
+        events = self._events.get(symbol, [])
+        if len(events) > EVENTS_MAX:
+            del events[: bisect_left(events, before_ms, key=due_ms)]
+
+    def __bool__(self) -> bool:
+        return bool(self._events)
+
+    def __contains__(self, symbol: str) -> bool:
+        return symbol in self._events

@@ -1,0 +1,79 @@
+"""Figures of the decision operator: Flink counters and distributions, and what the system page shows of drift.
+
+| metric | kind | what |
+|---|---|---|
+| ``signals`` | counter | signals emitted |
+| ``withheld`` (label ``cause``) | counter | decisions that made no signal, by cause |
+| ``skipped_models`` (label ``model``) | counter | frames in which a model gave nothing |
+| ``unlike_training`` | counter | signals whose confidence was lowered because their inputs are strange |
+| ``score_us`` | distribution | time of a scoring batch |
+| ``bar_to_signal_ms`` | distribution | from a bar's end to its signal |
+| ``drift_psi_max_milli`` | gauge | the largest PSI of a feature, in thousandths |
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from models.drift import PSI_CHANGED
+from udfs.decisions import DecidedFrame
+from udfs.frames import FeatureFrame, ScoreFrame
+
+
+class JobMetrics:
+    """Counts over one operator's metric group; ``bars`` and ``signals`` count since it was opened."""
+
+    def __init__(self, group: Any) -> None:
+        self._group = group
+        self.bars = self.signals = 0
+        self._signals = group.counter("signals")
+        self._unlike = group.counter("unlike_training")
+        self._by_label: dict[tuple[str, str], Any] = {}
+        self._score_us = group.distribution("score_us")
+        self._bar_to_signal_ms = group.distribution("bar_to_signal_ms")
+        self._psi_max = 0.0
+        group.gauge("drift_psi_max_milli", lambda: int(self._psi_max * 1000))
+
+    def count(self, frame: FeatureFrame, scores: ScoreFrame, decided: DecidedFrame) -> None:
+        """One frame."""
+        self.bars += len(frame)
+        self.signals += len(decided.signals)
+        self._signals.inc(len(decided.signals))
+        self._score_us.update(scores.score_us)
+        for cause, count in decided.withheld.items():
+            if count:
+                self._labelled("withheld", "cause", cause).inc(count)
+        for part in scores.parts:
+            for model in part.skipped:
+                self._labelled("skipped_models", "model", model).inc()
+        if decided.signals:
+            now_ms = time.time() * 1000
+            self._bar_to_signal_ms.update(int(now_ms - max(made.created_ms for made in decided.signals)))
+            self._unlike.inc(sum("unlike_training" in made.quality_flags for made in decided.signals))
+        for figures in scores.drift.values():
+            self._psi_max = max((value for name, value in figures.items() if name.startswith("psi.")), default=0.0)
+
+    def _labelled(self, name: str, label: str, value: str) -> Any:
+        key = (name, value)
+        if key not in self._by_label:
+            self._by_label[key] = self._group.add_group(label, value).counter(name)
+        return self._by_label[key]
+
+
+def page_figures(figures: Mapping[str, float]) -> dict[str, Any]:
+    """A bundle's drift as the system page shows it.
+
+    >>> page_figures({"rows": 900.0, "strange_share": 0.01, "psi.rsi_14": 0.31, "psi.adx": 0.02, "psi.score": 0.04})
+    {'rows': 900, 'strange_share': 0.01, 'score_psi': 0.04, 'threshold_psi': 0.25, 'changed_features': ['rsi_14']}
+    """
+    psi = {name.removeprefix("psi."): value for name, value in figures.items() if name.startswith("psi.")}
+    score = psi.pop("score", None)
+    return {
+        "rows": int(figures.get("rows", 0)),
+        "strange_share": round(figures.get("strange_share", 0.0), 4),
+        "score_psi": None if score is None else round(score, 4),
+        "threshold_psi": PSI_CHANGED,
+        "changed_features": sorted((name for name, value in psi.items() if value > PSI_CHANGED), key=lambda n: -psi[n]),
+    }
