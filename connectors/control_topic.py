@@ -10,7 +10,7 @@ import contextlib
 import time
 
 import msgspec
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from connectors.kafka_security import kafka_client
@@ -27,6 +27,8 @@ def ensure_topic(bootstrap: str, topic: str = CONTROL_TOPIC, timeout_s: float = 
         wanted = NewTopic(topic, num_partitions=1, config={"cleanup.policy": "delete", "retention.ms": "-1"})
         admin.create_topics([wanted])[topic].result(timeout_s)
     except KafkaException as error:
+        if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:  # another process was first
+            return
         raise ConnectionError(f"Kafka at {bootstrap}: {error.args[0].str()}: is the broker running there?") from None
 
 

@@ -117,7 +117,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
         changes.put(_CHANGES_KEY, state)
         if refused and self._first_instance:
             letter = dead_letter(self._settings.model_topic, Reject(place, payload, "bundle", refused))
-            yield Row(0, pack(FeatureFrame(0, 0, [], b"", b"", b"", b"", [], [], [encode(letter)])))
+            yield Row(0, pack(FeatureFrame.without_bars(0, len(self._kernel.names), [encode(letter)])))
 
     def process_element(self, value: Row, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[Row]:
         """One frame."""

@@ -280,6 +280,11 @@ class FeatureFrame(msgspec.Struct, array_like=True):
     dead_letters: list[bytes]
     controls: list[tuple[str, bytes]] = []
 
+    @classmethod
+    def without_bars(cls, group: int, width: int, letters: list[bytes]) -> FeatureFrame:
+        """A frame of dead letters alone."""
+        return cls(group, width, [], b"", b"", b"", b"", [], [], letters)
+
     def __len__(self) -> int:
         return len(self.index) // 4
 

@@ -1,6 +1,7 @@
 """Halts and kill switch among the frames of bars."""
 
-from models.messages import Status, encode
+from connectors.job_settings import JobSettings
+from models.messages import News, OptionSummary, Status, encode
 from models.risk import Halts, RiskControl
 from udfs.controls import apply_controls, key_of_group
 from udfs.frames import group_of, part_controls
@@ -13,18 +14,26 @@ def status(kind, at_ms, symbol="AAPL"):
 def test_halts_and_kill_become_spans_and_the_rest_is_refused():
     halts = Halts()
     kill = encode(RiskControl(kind="kill", effective_ms=50))
-    refused = apply_controls(
+    story = News(symbol="AAPL", news_id="7", created_ms=5, updated_ms=6, headline="x")
+    news, refused = apply_controls(
         halts,
         [
             status("halt", 10), status("luld", 15), status("resume", 20), status("pause", 30, "MSFT"),
             ("risk-control:1:7", kill), ("risk-control:1:8", b'{"kind": "stop"}'), ("market-data-status:0:9", b"\xff"),
+            ("market-data-news:0:1", encode(story)), ("market-data-news:0:2", b'{"symbol": "AAPL"}'),
+            ("market-data-options:0:1", encode(OptionSummary(symbol="AAPL", timestamp_ms=1))),
+            status("split", 60),
         ],
-        "risk-control",
+        JobSettings(_cli_parse_args=[]).side_topics,
     )  # fmt: skip
+    assert news == [story]
     assert halts.spans == {"AAPL": [(10, 20)], "MSFT": [(30, None)], "*": [(50, None)]}
     assert [(topic, reject.place, reject.payload) for topic, reject in refused] == [
         ("risk-control", "1:8", b'{"kind": "stop"}'), ("market-data-status", "0:9", b"\xff"),
+        ("market-data-news", "0:2", b'{"symbol": "AAPL"}'), ("market-data-status", "0:1", status("split", 60)[1]),
     ]  # fmt: skip
+    assert "news_id" in refused[2][1].reason
+    assert "needs 'ratio'" in refused[3][1].reason
 
 
 def test_every_group_has_a_key_of_its_own():

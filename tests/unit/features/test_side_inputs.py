@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.messages import News, OptionSummary, Status
+from udfs.batch import by_series, compute
 from udfs.kernel import FeatureConfig, Kernel
-from udfs.side_inputs import give, known_ms, news_row, option_row, side_input, split_row
+from udfs.side_inputs import EVENTS_MAX, SideInputs, known_ms, news_row, option_row, side_input, split_row
 
 from .series import DAY, MINUTE, walk
 
@@ -214,20 +215,56 @@ def test_side_inputs_survive_restores_and_revisions():
         assert KERNEL.compute(moved, ZERO, revised[None])[1].tobytes() == expected.tobytes(), i
 
 
-def test_give_reaches_every_timeframe_of_the_symbol_and_names_what_it_cannot_use():
-    states = KERNEL.new_states(3)
-    bars = np.vstack([bar_at(T0)] * 3)
-    KERNEL.compute(states, np.arange(3), bars)
-    late = Status(symbol="A", timestamp_ms=T0 - MINUTE, kind="split", detail={"ratio": 2})
-    broken = Status(symbol="A", timestamp_ms=T0 + DAY, kind="split")
-    messages = [news("a", T0), option(T0, ratio=0.5), Status(symbol="A", timestamp_ms=T0, kind="halt"), late, broken]
-    before = states[2].copy()
-    touched, refused = give(KERNEL, states, {"A": [0, 1], "B": [2]}, messages)
-    assert touched == {0, 1}
-    assert [m for m, _ in refused] == [broken, late, late]
-    assert "needs 'ratio'" in refused[0][1]
-    assert "before a bar that was seen" in refused[1][1]
-    assert states[2].tobytes() == before.tobytes()
-    _, out, _ = KERNEL.compute(states, np.arange(3), np.vstack([bar_at(T0 + MINUTE)] * 3))
-    assert out[:, KERNEL.column_of("put_call_ratio")].tolist()[:2] == [0.5, 0.5]
-    assert np.isnan(out[2, KERNEL.column_of("news_volume_1h")])
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_events_are_dealt_as_the_batch_does_however_frames_are_cut(data):
+    """What a bar knows depends on times alone: not on the order of arrival, nor on frames, nor on a restart."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 999)))
+    bars = walk(60)
+    first, last = bars[0, 0], bars[-1, 1]
+    messages = [news(str(i), int(t), arrived=int(t + rng.integers(0, 5 * MINUTE)), sentiment=i / 30)
+                for i, t in enumerate(rng.uniform(first - HOUR, last + HOUR, 20))]  # fmt: skip
+    messages += [option(int(t), call=float(i + 1), put=9.0, iv=0.3) for i, t in enumerate(rng.uniform(first, last, 8))]
+    expected = compute(KERNEL, np.zeros(60, np.int64), bars, by_series(messages, [("A", "1m")]))[1]
+    states = KERNEL.new_states(1)
+    found, at, side = [], 0, None
+    while at < len(bars):
+        if side is None or data.draw(st.booleans()):  # a restart: the whole log again, in any order
+            side = SideInputs()
+            for i in rng.permutation(len(messages)):
+                side.add(messages[i])
+        size = data.draw(st.integers(1, 25))
+        frame = bars[at : at + size]
+        last_end = float(bars[at - 1, 1]) if at else None
+        stops = {}
+        for bar, event in side.due("A", last_end, frame[:, 1]):
+            stops.setdefault(bar, []).append(event)
+        for i, bar in enumerate(frame):
+            for kind, row in stops.get(i, ()):
+                getattr(KERNEL, kind)(states, ZERO, np.array([row]))
+            found.append(KERNEL.compute(states, ZERO, bar[None])[1][0])
+        at += size
+    assert np.array(found).tobytes() == expected.tobytes()
+
+
+def test_repeats_and_what_says_too_little_are_no_events():
+    side = SideInputs()
+    story = news("a", T0)
+    assert not side
+    assert side.add(story) == ("news", news_row(story))
+    assert side.add(story) is None
+    assert side.add(Status(symbol="A", timestamp_ms=T0, kind="halt")) is None
+    assert side.add(Status(symbol="A", timestamp_ms=T0, kind="split")) is None
+    assert "A" in side
+    assert "B" not in side
+    assert side.due("B", None, np.array([T0])) == []
+    assert side.due("A", float(T0), np.array([T0 + MINUTE])) == []
+    assert side.due("A", None, np.array([T0 - MINUTE, T0])) == [(1, ("news", news_row(story)))]
+
+
+def test_old_events_are_let_go_once_there_are_many():
+    side = SideInputs()
+    for i in range(2 * EVENTS_MAX):
+        side.add(news(str(i), T0 + i * MINUTE))
+    side.forget("A", T0 + (2 * EVENTS_MAX - 1) * MINUTE)
+    assert len(side.due("A", None, np.array([1e18]))) == 1
