@@ -22,7 +22,7 @@ from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 from connectors.job_settings import JobSettings
 from connectors.side_log import SideLog, SideMessage
 from models.expiry import calendar_name
-from models.messages import QUALITY, News, OptionSummary, Status, encode
+from models.messages import News, OptionSummary, Status, encode
 from udfs.bundle_control import BundleControl
 from udfs.catalogue import COUNT, LAST_END
 from udfs.frames import FeatureFrame, FrameReader, ParsedFrame, Reject, dead_letter, group_of, pack, part_controls
@@ -38,6 +38,9 @@ _CHANGES_KEY = "state"
 
 #: Side inputs are kept this long behind the bars, for a symbol's slower timeframes.
 _REMEMBERED_MS = 7 * 86_400_000.0
+
+#: Names of the reasons for which a feature is missing (``models.messages.QUALITY``), in metrics.
+_MISSING = {"w": "warming_up", "g": "gap", "z": "undefined", "m": "no_input", "s": "stale"}
 
 _LATE_SPLIT = "the split takes effect before a bar that was seen already: features are masked until they refill"
 
@@ -89,14 +92,15 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
         self._note(self._log.catch_up())
         metrics = runtime_context.get_metrics_group()
         self._counters = {
-            name: metrics.counter(name)
-            for name in ("bars", "dead_letters", "frames", "bars_revised", "bars_duplicate", "bars_late", "side_inputs")
+            "frames": metrics.counter("frames"),
+            "bars": metrics.counter("bars"),
+            "bars_revised": metrics.counter("bars_revised"),
+            "bars_duplicate": metrics.counter("bars_duplicate"),
+            "bars_late": metrics.counter("bars_late"),
+            "dead_letters": metrics.counter("dead_letters"),
+            "side_inputs": metrics.counter("side_inputs"),
         }
-        self._missing = {
-            ord(mark): metrics.add_group("reason", reason.split()[0]).counter("features_missing")
-            for mark, reason in QUALITY.items()
-            if mark != "."
-        }
+        self._missing = {ord(mark): metrics.counter(f"features_missing_{reason}") for mark, reason in _MISSING.items()}
         self._warm_up()
 
     def _warm_up(self) -> None:

@@ -3,8 +3,8 @@
 | metric | kind | what |
 |---|---|---|
 | ``signals`` | counter | signals emitted |
-| ``withheld`` (label ``cause``) | counter | decisions that made no signal, by cause |
-| ``skipped_models`` (label ``model``) | counter | frames in which a model gave nothing |
+| ``withheld_CAUSE`` | counter | decisions that made no signal, by cause |
+| ``skipped_model_NAME`` | counter | frames in which that model gave nothing |
 | ``unlike_training`` | counter | signals whose confidence was lowered because their inputs are strange |
 | ``score_us`` | distribution | time of a scoring batch |
 | ``bar_to_signal_ms`` | distribution | from a bar's end to its signal |
@@ -30,7 +30,7 @@ class JobMetrics:
         self.bars = self.signals = 0
         self._signals = group.counter("signals")
         self._unlike = group.counter("unlike_training")
-        self._by_label: dict[tuple[str, str], Any] = {}
+        self._counters: dict[str, Any] = {}
         self._score_us = group.distribution("score_us")
         self._bar_to_signal_ms = group.distribution("bar_to_signal_ms")
         self._psi_max = 0.0
@@ -44,10 +44,10 @@ class JobMetrics:
         self._score_us.update(scores.score_us)
         for cause, count in decided.withheld.items():
             if count:
-                self._labelled("withheld", "cause", cause).inc(count)
+                self.counter(f"withheld_{cause}").inc(count)
         for part in scores.parts:
             for model in part.skipped:
-                self._labelled("skipped_models", "model", model).inc()
+                self.counter(f"skipped_model_{model}").inc()
         if decided.signals:
             now_ms = time.time() * 1000
             self._bar_to_signal_ms.update(int(now_ms - max(made.created_ms for made in decided.signals)))
@@ -55,11 +55,11 @@ class JobMetrics:
         for figures in scores.drift.values():
             self._psi_max = max((value for name, value in figures.items() if name.startswith("psi.")), default=0.0)
 
-    def _labelled(self, name: str, label: str, value: str) -> Any:
-        key = (name, value)
-        if key not in self._by_label:
-            self._by_label[key] = self._group.add_group(label, value).counter(name)
-        return self._by_label[key]
+    def counter(self, name: str) -> Any:
+        """The counter of that name, made on first use."""
+        if name not in self._counters:
+            self._counters[name] = self._group.counter(name)
+        return self._counters[name]
 
 
 def page_figures(figures: Mapping[str, float]) -> dict[str, Any]:
