@@ -32,6 +32,9 @@ class JobSettings(StreamSettings):
     bundle: str = Field(DEFAULT_BUNDLE, description="model bundle: a shipped name or a folder")
     feature_rows: bool = Field(True, description="write every row to topic features")
     policy: Path | None = Field(None, description="JSON file of when to speak (docs/signals.md); default: the defaults")
+    feature_config: Path | None = Field(
+        None, description="JSON file of families, lookbacks and thresholds (docs/features.md); default: the catalogue"
+    )
     emit_from_ms: int | None = Field(
         None, description="write only what follows from bars that end at or after this (epoch ms); earlier ones warm up"
     )

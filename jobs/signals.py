@@ -43,7 +43,7 @@ from udfs.score import score_function
 
 def build(t_env: StreamTableEnvironment, settings: JobSettings) -> TableResult:
     """Wire the job and start it."""
-    config = FeatureConfig()
+    config = features_of(settings)
     kernel = Kernel(config)
     t_env.execute_sql(
         bars_source(
@@ -105,6 +105,11 @@ def build(t_env: StreamTableEnvironment, settings: JobSettings) -> TableResult:
     return t_env.execute_sql(publish_query("outgoing"))
 
 
+def features_of(settings: JobSettings) -> FeatureConfig:
+    """What to compute: the file's families and parameters, or the whole catalogue."""
+    return FeatureConfig.from_json(settings.feature_config.read_text()) if settings.feature_config else FeatureConfig()
+
+
 def policy_of(settings: JobSettings) -> PolicyConfig:
     """When to speak: the file's rules, or the defaults."""
     return load_policy(settings.policy) if settings.policy else PolicyConfig()
@@ -116,7 +121,7 @@ def check(settings: JobSettings) -> None:
     if settings.redis:
         require_redis(settings.redis)
     policy_of(settings)
-    kernel = Kernel(FeatureConfig())
+    kernel = Kernel(features_of(settings))
     load_bundle(bundle_folder(settings.bundle)).check_features(kernel.names, kernel.feature_set_hash)
     ensure_topics(settings.kafka, [*settings.source_topics, *settings.output_topics()])
     control_topic.ensure_topic(settings.kafka, settings.model_topic)

@@ -36,6 +36,20 @@ What a bar can be:
 | invalid | a price that is not positive and finite, high < low, no length: ignored |
 
 An ignored bar changes no state; its row is all NaN with quality `s`.
+
+## Configuration
+
+Which families are computed, and how, is data: a JSON file for `signals features --config`, `signals run
+--feature-config`
+and `signals bundle promote --feature-config`. It has a hash of its own, which is on every row, bundle and signal; a job
+refuses a bundle of another. Each field may be left out:
+
+```json
+{{"families": ["rsi", "macd"], "parameters": {{"rsi": {{"period": 10}}}}, "lookback_periods": [5, 20],
+ "calendar": "XNYS", "gap_sessions": 1.0, "jump_limit": 20.0}}
+```
+
+A family added to a running job starts cold and the others keep their state; one that is removed is dropped.
 """
 
 
