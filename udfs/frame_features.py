@@ -1,8 +1,7 @@
 """The keyed operator that turns frames of bars into frames of features, and says which bundle scores them.
 
-State, keyed by symbol group: one record a symbol and timeframe, written through in the call that changes it; the matrix
-in memory is a cache of those records and fills again from state after a restart. Broadcast state: the bundle changes
-announced so far.
+State, keyed by symbol group: each series' (:mod:`udfs.series_states`). Broadcast state: the bundle changes announced so
+far.
 
 News, option summaries and splits are read from their topics by the operator itself (:mod:`connectors.side_log` says
 why) and given to a series with the first bar that may know them.
@@ -27,6 +26,7 @@ from udfs.bundle_control import BundleControl
 from udfs.catalogue import COUNT, LAST_END
 from udfs.frames import FeatureFrame, FrameReader, ParsedFrame, Reject, dead_letter, group_of, pack, part_controls
 from udfs.kernel import BAR_COLUMNS, CALENDARS, DUPLICATE, LATE, REVISED, VERDICTS, FeatureConfig, Kernel
+from udfs.series_states import SeriesStates
 from udfs.side_inputs import Event, SideInputs, due_ms
 
 #: What leaves the operator: symbol group and a packed FeatureFrame.
@@ -75,11 +75,11 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
         self._control = BundleControl(
             settings.bundle, self._history, self._kernel.names, self._kernel.feature_set_hash
         )  # fmt: skip
-        self._states = self._kernel.new_states(256)
-        self._used = 0
-        self._rows: dict[int, dict[tuple[str, str], int]] = {}
-        self._records = runtime_context.get_map_state(
-            MapStateDescriptor("series", Types.STRING(), Types.PICKLED_BYTE_ARRAY())
+        self._states = SeriesStates(
+            runtime_context.get_map_state(MapStateDescriptor("series", Types.STRING(), Types.PICKLED_BYTE_ARRAY())),
+            self._kernel.new_states,
+            self._kernel.encode_state,
+            self._kernel.decode_state,
         )
         self._heard = runtime_context.get_state(ValueStateDescriptor("side_places", Types.STRING()))
         self._first_instance = instance_number(runtime_context) == 0
@@ -131,21 +131,21 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
         bars, rejects = parsed.bars, parsed.rejects
         n, width = len(bars), len(self._kernel.names)
 
-        known = self._rows_of(group)
+        known = self._states.of_group(group)
         self._note(self._log.poll())
         letters = self._hear(group, known)
         series: dict[tuple[str, str], int] = {}
         index = np.fromiter((series.setdefault((b.symbol, b.timeframe), len(series)) for b in bars), np.int32, n)
         names = list(series)
         sources = dict(zip(index.tolist(), (bar.source for bar in bars), strict=True))
-        rows = np.fromiter((self._row_of(known, name) for name in names), np.int64, len(names))
+        rows = np.fromiter((self._states.row(group, name) for name in names), np.int64, len(names))
 
         out, quality = np.empty((n, width)), np.full((n, width), ord("."), np.uint8)
         calendars = np.array([self._calendar_of(name[0], sources[k]) for k, name in enumerate(names)])
         columns = np.column_stack([parsed.matrix, calendars[index]]) if n else np.empty((0, len(BAR_COLUMNS)))
         verdicts = self._run(names, rows, index, columns, out, quality)
         for name, row in zip(names, rows.tolist(), strict=True):
-            self._write(name, row)
+            self._states.write(name, row)
 
         matrix = parsed.matrix
         if (refused := verdicts >= DUPLICATE).any():
@@ -200,7 +200,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
             if stop > first:
                 part = slice(first, stop)
                 verdicts[part] = self._kernel.run(
-                    self._states, rows[index[part]], columns[part], out[part], quality[part]
+                    self._states.matrix, rows[index[part]], columns[part], out[part], quality[part]
                 )
                 first = stop
             for row, event in stops.get(stop, ()):
@@ -228,7 +228,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
                         topic, _, partition = place.rpartition(":")
                         reject = Reject(f"{partition}:{offset}", encode(message), "effective_ms", _LATE_SPLIT)
                         letters.append(encode(dead_letter(topic, reject)))
-                    self._write(name, row)
+                    self._states.write(name, row)
         now_heard = heard | {place: offset + 1 for place, offset, _ in arrived}
         if now_heard != heard:
             self._heard.update(json.dumps(now_heard))
@@ -240,34 +240,12 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
 
     def _give(self, row: int, event: Event) -> int:
         kind, values = event
-        verdict = getattr(self._kernel, kind)(self._states, np.array([row]), np.array([values]))
+        verdict = getattr(self._kernel, kind)(self._states.matrix, np.array([row]), np.array([values]))
         return 0 if verdict is None else int(verdict[0])
 
     def _last_end(self, row: int) -> float | None:
-        state = self._states[row]
+        state = self._states.matrix[row]
         return float(state[LAST_END]) if state[COUNT] > 0.0 else None
-
-    def _rows_of(self, group: int) -> dict[tuple[str, str], int]:
-        """The group's series and their rows, all read from state when the group is first seen."""
-        rows = self._rows.get(group)
-        if rows is None:
-            rows = self._rows[group] = {}
-            for key, record in self._records.items():
-                symbol, _, timeframe = key.partition("\x1f")
-                self._states[self._row_of(rows, (symbol, timeframe))] = self._kernel.decode_state(record)
-        return rows
-
-    def _row_of(self, rows: dict[tuple[str, str], int], name: tuple[str, str]) -> int:
-        row = rows.get(name)
-        if row is None:
-            row = rows[name] = self._used
-            self._used += 1
-            if row == len(self._states):
-                self._states = np.concatenate([self._states, self._kernel.new_states(len(self._states))])
-        return row
-
-    def _write(self, name: tuple[str, str], row: int) -> None:
-        self._records.put("\x1f".join(name), self._kernel.encode_state(self._states[row]))
 
     def _count(self, verdicts: NDArray[np.int8], quality: NDArray[np.uint8], rows: int, rejects: int) -> None:
         counters = self._counters

@@ -22,6 +22,7 @@ from models.policy import PolicyConfig
 from models.risk import Halts
 from udfs.frames import FeatureFrame, ScoreFrame, join, latest_values, unpack_features, unpack_scores
 from udfs.job_metrics import JobMetrics, page_figures
+from udfs.series_states import SeriesStates
 
 #: What leaves the operator: the frame's outgoing messages, joined.
 OUTPUT_TYPE = Types.ROW_NAMED(["records"], [Types.STRING()])
@@ -44,10 +45,9 @@ class FrameSignals(KeyedProcessFunction):
         self._shelf = shelf = Shelf(self._names, self._hash)
         self._bundle = shelf.get(self._settings.bundle)
         self._decider = Decider(shelf.get, self._names, self._hash, self._settings, self._policy)
-        self._states = self._decider.new_states(256)
-        self._rows: dict[tuple[int, str, str], int] = {}
-        self._records = runtime_context.get_map_state(
-            MapStateDescriptor("last_said", Types.STRING(), Types.PICKLED_BYTE_ARRAY())
+        self._states = SeriesStates(
+            runtime_context.get_map_state(MapStateDescriptor("last_said", Types.STRING(), Types.PICKLED_BYTE_ARRAY())),
+            self._decider.new_states,
         )
         self._heads = runtime_context.get_map_state(MapStateDescriptor("heads", Types.STRING(), Types.STRING()))
         self._known_heads: dict[str, str] = {}
@@ -68,13 +68,14 @@ class FrameSignals(KeyedProcessFunction):
     def process_element(self, value: Row, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
         """One frame."""
         frame, scores = unpack_features(value[1]), unpack_scores(value[2])
-        rows = np.fromiter((self._row_of(frame.group, *series[:2]) for series in frame.series), np.int64)
-        before = self._states[rows].copy()
+        self._states.of_group(frame.group)
+        rows = np.fromiter((self._states.row(frame.group, series[:2]) for series in frame.series), np.int64)
+        before = self._states.matrix[rows]
         account = self._account_of(frame.group)
         halts = self._halts_of(frame.group)
         account_before = account.copy()
         heads = {symbol: self._head_of(symbol) for symbol, *_ in frame.series}
-        decided = self._decider.decide(frame, scores, self._states, rows, account, heads, halts)
+        decided = self._decider.decide(frame, scores, self._states.matrix, rows, account, heads, halts)
         if frame.controls:
             self._halted.update(halts.encode())
         for symbol, head in heads.items():
@@ -83,10 +84,8 @@ class FrameSignals(KeyedProcessFunction):
                 self._heads.put(symbol, head)
         if (account != account_before).any():
             self._account.update(account.tobytes())
-        after = self._states[rows]
-        for i in np.flatnonzero((before != after).any(axis=1)).tolist():
-            symbol, timeframe, _ = frame.series[i]
-            self._records.put(f"{symbol}\x1f{timeframe}", after[i].tobytes())
+        for i in np.flatnonzero((before != self._states.matrix[rows]).any(axis=1)).tolist():
+            self._states.write(frame.series[i][:2], int(rows[i]))
         if self._store is not None:
             self._store.write_frame(signals=decided.signals, news=decided.news, **latest_values(frame, self._names))
         self._metrics.count(frame, scores, decided)
@@ -111,18 +110,6 @@ class FrameSignals(KeyedProcessFunction):
         self._status.report("bundle", name=self._bundle.id, base_rates=metrics.get("base_rates") or {})
         if figures := scores.drift.get(self._bundle.id):
             self._status.report("drift", **page_figures(figures))
-
-    def _row_of(self, group: int, symbol: str, timeframe: str) -> int:
-        key = (group, symbol, timeframe)
-        row = self._rows.get(key)
-        if row is None:
-            row = self._rows[key] = len(self._rows)
-            if row == len(self._states):
-                self._states = np.concatenate([self._states, self._decider.new_states(len(self._states))])
-            record = self._records.get(f"{symbol}\x1f{timeframe}")
-            if record is not None:
-                self._states[row] = np.frombuffer(record, np.float64)
-        return row
 
     def _head_of(self, symbol: str) -> str:
         if symbol not in self._known_heads:
