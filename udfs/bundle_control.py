@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.control_topic import parse
-from models.bundle import BundleError
+from models.bundle import MANIFEST, BundleError, bundle_folder
 from models.control import ControlMessage, ControlState, apply, split, verify_message
+from models.manifest import decode_manifest
 from models.shelf import Shelf
 from udfs.frames import Part
 
@@ -32,7 +33,7 @@ class BundleControl:
     ) -> None:
         self._initial, self._history, self._hash = initial, list(history), feature_set_hash
         self._shelf = Shelf(tuple(names), feature_set_hash)
-        self._timeframe = self._shelf.get(initial).manifest.timeframe
+        self._timeframe = decode_manifest(bundle_folder(initial).joinpath(MANIFEST).read_bytes()).timeframe
         self._stored: str | None = ""
         self._state = ControlState(initial=initial)
 

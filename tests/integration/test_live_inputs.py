@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -64,6 +65,12 @@ def side_inputs(bars):
     return good, bad
 
 
+class Symbol(msgspec.Struct):
+    """What every message has."""
+
+    symbol: str
+
+
 def topic_of(message):
     names = {News: "market-data-news", OptionSummary: "market-data-options", Status: "market-data-status"}
     return names[type(message)]
@@ -93,12 +100,10 @@ def replayed(kafka, tmp_path_factory):
     ):
         announce(kafka.bootstrap, message, "swap-model-control")
     publish(kafka.bootstrap, "swap-model-control", [("", b"{not json", 1)])
-    for message in good:
-        publish(
-            kafka.bootstrap, topic_of(message).replace("market-data", "swap"), [(message.symbol, encode(message), 1)]
-        )
-    for topic, payload in bad:
-        publish(kafka.bootstrap, topic.replace("market-data", "swap"), [("S000", payload, 1)])
+    on_topics = [(topic_of(message), encode(message)) for message in good] + bad
+    for topic in {topic for topic, _ in on_topics}:
+        payloads = [(decode(one, Symbol).symbol, one, 1) for name, one in on_topics if name == topic]
+        publish(kafka.bootstrap, topic.replace("market-data", "swap"), payloads)
     publish_bars(kafka.bootstrap, "swap-bars", bars)
     done = run_job(
         "--kafka", kafka.bootstrap, "--bars-topic", "swap-bars", "--news-topic", "swap-news", "--options-topic",
