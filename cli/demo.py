@@ -131,7 +131,8 @@ class Demo:
         follower = PythonProcess(
             "outcomes-job",
             ["-m", "jobs.outcomes", "--kafka", broker.bootstrap, "--redis", redis.url, "--checkpoint-ms", "2000",
-             "--checkpoints", str(self._home / "checkpoints"), "--rest-port", str(rest_ports[1])],
+             "--checkpoints", str(self._home / "checkpoints"), "--rest-port", str(rest_ports[1]),
+             "--history-hours", "1000000"],  # the demo plays days in a second: three of them are soon over
             self._home / "outcomes",
         )  # fmt: skip
         self.say(f"starting the Flink job (jobs/signals.py, bundle {self._bundle}) and the relay")
