@@ -53,7 +53,7 @@ class Collected:
 
 #: Patience that suits loopback.
 QUICK: dict[str, Any] = {
-    "calendar": "24/7", "connect_timeout_s": 2, "handshake_timeout_s": 0.4, "ping_interval_s": 5, "ping_timeout_s": 5,
+    "calendar": "24/7", "connect_timeout_s": 2, "handshake_timeout_s": 2, "ping_interval_s": 5, "ping_timeout_s": 5,
     "backoff_min_s": 0.02, "backoff_max_s": 0.2, "cool_down_s": 0.5, "wait_s": 0.02, "stale_s": {}, "reorder_ms": 150,
     "margin_ms": 1000, "overlap_s": 1,
 }  # fmt: skip
@@ -70,7 +70,7 @@ def settings(simulator: Simulator, venue: str, **options: Any) -> settings_of.Ba
     return settings_of.load(None, venues=[venue], **{venue: section})
 
 
-async def until(condition: Callable[[], Any], timeout_s: float = 5, what: str = "") -> None:
+async def until(condition: Callable[[], Any], timeout_s: float = 15, what: str = "") -> None:
     """Wait until something holds; AssertionError after the time limit."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -9,7 +9,9 @@ from tests.simulators.chaos import all_venues
 def test_random_faults_lose_and_double_nothing() -> None:
     seed = random.SystemRandom().randrange(10**9)
     print(f"seed {seed}")
-    for account in asyncio.run(all_venues(8, seed)):
+    accounts = asyncio.run(all_venues(8, seed))
+    for account in accounts:
         print(account)
         assert account["trades"] > 100
-        assert account["reconnects"] + account["backfilled"] > 0
+    # one venue may by chance meet only faults that neither end a connection nor lose an event, hardly all three
+    assert sum(account["reconnects"] + account["backfilled"] for account in accounts) > 0

@@ -299,7 +299,7 @@ def test_a_silent_greeting_is_not_waited_for(venue: str) -> None:
         await subscribed(simulator)
         assert simulator.connections == 2
 
-    got = play(venue, scenario, before=lambda s: setattr(s, "slow_next", 1))
+    got = play(venue, scenario, before=lambda s: setattr(s, "slow_next", 1), handshake_timeout_s=0.4)
     assert "no welcome within 0.4 s" in got.statuses("disconnected")[0].reason
 
 
