@@ -102,8 +102,9 @@ class VenuesDemo(Demo):
                         raise ValueError(f"{part.name} ended; its log says:\n{part.tail()}")
                 sent = last_line(parts[0])
                 if sent and not self.finished_publishing.is_set():
-                    if built >= sent["bars"]:
-                        self.say(f"{sent['trades']:,} trades of {sent['days']:,} days became {built:,} daily bars")
+                    if built >= sent["bars"] and waited >= 6:  # three quiet seconds: late trades have revised theirs
+                        revised = f", {built - sent['bars']:,} revisions among them" if built > sent["bars"] else ""
+                        self.say(f"{sent['trades']:,} trades of {sent['days']:,} days: {built:,} daily bars{revised}")
                         self.say(summary(urlopen(metrics, timeout=5).read().decode()))
                         self.finished_publishing.set()
                     elif waited > 120:
