@@ -88,7 +88,7 @@ def test_real_jobs_their_checkpoints_and_their_lag(kafka, redis_url, start_relay
         report_all(SystemStatus(relay.redis), "live")
         page.sign_in(relay.url, token)
         page.driver.get(f"{relay.url}/#/system")
-        page.until("#view-system", "1 running", "outcomes", "✓ running", "system-group", "0 records")
+        page.until("#view-system", "1 running", "outcomes", "✓ running", "system-group", "0 records", "daily-swing")
         page.keep("system")
 
         family = [psutil.Process(job.pid), *psutil.Process(job.pid).children(recursive=True)]
