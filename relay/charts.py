@@ -10,7 +10,9 @@ import asyncio
 import io
 import math
 import multiprocessing
+import os
 import textwrap
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -182,6 +184,18 @@ def _date_ticks(axes: Any, bars: Sequence[BarTuple], timeframe: str) -> None:
     axes.set_xticks(list(at), [datetime.fromtimestamp(bars[i][0] / 1e3, UTC).strftime(form) for i in at])
 
 
+def _end_with_relay() -> None:
+    """In the worker: end when the relay does, however it ends; an idle worker would wait for work for ever."""
+    relay = multiprocessing.parent_process()
+    assert relay is not None
+
+    def watch() -> None:
+        relay.join()
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 class ChartImages:
     """Draws in one worker process, keeps the last ``maximum`` images."""
 
@@ -202,7 +216,9 @@ class ChartImages:
             if len(self._drawing) >= WAITING_MAX:
                 raise Busy
             if self._pool is None:  # a spawned worker: a forked one would share the sockets of all clients
-                self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+                self._pool = ProcessPoolExecutor(
+                    1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_relay
+                )
             task = asyncio.get_running_loop().run_in_executor(
                 self._pool, render, msgspec.json.encode(signal), risk_profile, list(bars)
             )

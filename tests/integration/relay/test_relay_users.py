@@ -5,6 +5,7 @@ import json
 import threading
 import urllib.request
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -219,3 +220,16 @@ def test_a_premium_signal_has_its_chart(relay, make_signal):
     for drawn in ((11, 127, 102), (192, 54, 44), (47, 95, 222)):  # target and up, stop and down, entry
         assert drawn in colours
     assert images["moderate"] != images["conservative"]
+
+
+@pytest.mark.parametrize("end", ["terminate", "kill"])
+def test_the_drawing_process_ends_with_the_relay(relay, make_signal, end):
+    relay.publish(make_signal("s1"))
+    with relay.client(relay.token("ann", "premium")) as client:
+        url = client.until("snapshot")["signals"][0]["data"]["image_url"]
+    with urllib.request.urlopen(relay.url + url) as answer:
+        assert answer.read()
+    helpers = psutil.Process(relay.process.pid).children(recursive=True)
+    assert helpers
+    getattr(relay.process, end)()
+    assert psutil.wait_procs(helpers, timeout=10)[1] == []
