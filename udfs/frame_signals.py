@@ -21,7 +21,7 @@ from connectors.system_status import SystemStatus
 from models.policy import PolicyConfig
 from models.risk import Halts
 from udfs.frames import FeatureFrame, ScoreFrame, join, latest_values, unpack_features, unpack_scores
-from udfs.job_metrics import JobMetrics, page_figures
+from udfs.job_metrics import JobMetrics
 from udfs.series_states import SeriesStates
 
 #: What leaves the operator: the frame's outgoing messages, joined.
@@ -102,14 +102,15 @@ class FrameSignals(KeyedProcessFunction):
             self._status.report(
                 "job",
                 bundle=self._bundle.id,
-                event_ms=int(frame.bar_matrix()[:, 1].max()),
+                watermark_ms=int(frame.bar_matrix()[:, 1].max()),
                 bars=self._metrics.bars,
                 signals=self._metrics.signals,
+                dead_letters=self._metrics.dead_letters,
             )
         metrics = self._bundle.manifest.metrics
         self._status.report("bundle", name=self._bundle.id, base_rates=metrics.get("base_rates") or {})
         if figures := scores.drift.get(self._bundle.id):
-            self._status.report("drift", **page_figures(figures))
+            self._status.report("drift", **figures)
 
     def _head_of(self, symbol: str) -> str:
         if symbol not in self._known_heads:

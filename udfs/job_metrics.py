@@ -1,4 +1,4 @@
-"""Figures of the decision operator: Flink counters and distributions, and what the system page shows of drift.
+"""Figures of the decision operator: Flink counters, distributions and a gauge.
 
 | metric | kind | what |
 |---|---|---|
@@ -14,20 +14,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
-from models.drift import PSI_CHANGED
 from udfs.decisions import DecidedFrame
 from udfs.frames import FeatureFrame, ScoreFrame
 
 
 class JobMetrics:
-    """Counts over one operator's metric group; ``bars`` and ``signals`` count since it was opened."""
+    """Counts over one operator's metric group; ``bars``, ``signals`` and ``dead_letters`` since it was opened."""
 
     def __init__(self, group: Any) -> None:
         self._group = group
-        self.bars = self.signals = 0
+        self.bars = self.signals = self.dead_letters = 0
         self._signals = group.counter("signals")
         self._unlike = group.counter("unlike_training")
         self._counters: dict[str, Any] = {}
@@ -40,6 +38,7 @@ class JobMetrics:
         """One frame."""
         self.bars += len(frame)
         self.signals += len(decided.signals)
+        self.dead_letters += len(frame.dead_letters)
         self._signals.inc(len(decided.signals))
         self._score_us.update(scores.score_us)
         for cause, count in decided.withheld.items():
@@ -60,20 +59,3 @@ class JobMetrics:
         if name not in self._counters:
             self._counters[name] = self._group.counter(name)
         return self._counters[name]
-
-
-def page_figures(figures: Mapping[str, float]) -> dict[str, Any]:
-    """A bundle's drift as the system page shows it.
-
-    >>> page_figures({"rows": 900.0, "strange_share": 0.01, "psi.rsi_14": 0.31, "psi.adx": 0.02, "psi.score": 0.04})
-    {'rows': 900, 'strange_share': 0.01, 'score_psi': 0.04, 'threshold_psi': 0.25, 'changed_features': ['rsi_14']}
-    """
-    psi = {name.removeprefix("psi."): value for name, value in figures.items() if name.startswith("psi.")}
-    score = psi.pop("score", None)
-    return {
-        "rows": int(figures.get("rows", 0)),
-        "strange_share": round(figures.get("strange_share", 0.0), 4),
-        "score_psi": None if score is None else round(score, 4),
-        "threshold_psi": PSI_CHANGED,
-        "changed_features": sorted((name for name, value in psi.items() if value > PSI_CHANGED), key=lambda n: -psi[n]),
-    }
