@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import importlib.util
 import os
+import random
 import shutil
 import signal
 import socket
@@ -37,6 +38,19 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind((_HOST, 0))
         return int(sock.getsockname()[1])
+
+
+def lasting_port() -> int:
+    """A free TCP port on loopback that no outgoing connection is given meanwhile, for a server that is started again.
+
+    Linux gives connections ports of ``ip_local_port_range``; this one lies below it.
+    """
+    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(min(20_000, low - 1_000), low)
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind((_HOST, port))
+            return port
 
 
 def _answers(port: int) -> bool:

@@ -8,7 +8,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from connectors.local import ROOT, FlinkCluster, _Process, free_port
+from connectors.local import ROOT, FlinkCluster, _Process, lasting_port
 from connectors.runtime import find_jars, find_java
 
 
@@ -27,8 +27,8 @@ class FlinkImage:
         conf = (ROOT / "flink-conf" / "config.yaml").read_text() + (ROOT / "docker" / "flink.yaml").read_text()
         (self.home / "conf" / "config.yaml").write_text(conf.replace("/opt/venv/bin/python", sys.executable))
         shutil.copy(ROOT / "docker" / "log4j-console.properties", self.home / "conf")
-        self.rest_port, self._rpc_port = free_port(), free_port()
-        self.metrics_port, self.manager_metrics_port = free_port(), free_port()
+        self.rest_port, self._rpc_port = lasting_port(), lasting_port()
+        self.metrics_port, self.manager_metrics_port = lasting_port(), lasting_port()
 
     def environment(self) -> dict[str, str]:
         """What the image's ENV lines set."""
