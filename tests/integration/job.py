@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterable
 
 from connectors.runtime import ROOT
@@ -49,8 +50,13 @@ def publish_bars(bootstrap: str, topic: str, bars: Iterable[Bar]) -> None:
 
 
 def run_job(*arguments: str, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
-    """``python -m jobs.signals`` with these arguments, to its end."""
+    """``python -m jobs.signals`` with these arguments, to its end.
+
+    Topics that are not named are this run's own: what other tests wrote to the shared broker is none of its business.
+    """
+    others = [f"--{name}-topic" for name in ("news", "options", "status", "control", "model")]
+    own = [part for name in others if name not in arguments for part in (name, f"{uuid.uuid4().hex[:8]}{name[1:]}")]
     return subprocess.run(
-        [sys.executable, "-m", "jobs.signals", *arguments], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        [sys.executable, "-m", "jobs.signals", *arguments, *own], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
         text=True, capture_output=True, timeout=timeout_s,
     )  # fmt: skip

@@ -20,20 +20,20 @@ def test_no_signal_while_killed_or_halted(kafka) -> None:
     bars = minute_bars(symbols=12, bars=120)
     ends = sorted({bar.end_ms for bar in bars})
     killed, resumed, halted = ends[70], ends[90], ends[30]
-    kafka.create_topic("kill-bars", "kill-status", "kill-control", partitions=2)
+    kafka.create_topic("halt-bars", "halt-status", "halt-control", partitions=2)
     for kind, at in (("kill", killed), ("resume", resumed)):
-        command = ["-m", "cli", kind, "--kafka", kafka.bootstrap, "--topic", "kill-control", "--effective-ms", str(at)]
+        command = ["-m", "cli", kind, "--kafka", kafka.bootstrap, "--topic", "halt-control", "--effective-ms", str(at)]
         assert subprocess.run([sys.executable, *command], cwd=ROOT, timeout=60).returncode == 0
     halt = Status(symbol="S003", timestamp_ms=halted, kind="halt")
-    publish(kafka.bootstrap, "kill-status", [("S003", encode(halt), halted)])
-    publish_bars(kafka.bootstrap, "kill-bars", bars)
+    publish(kafka.bootstrap, "halt-status", [("S003", encode(halt), halted)])
+    publish_bars(kafka.bootstrap, "halt-bars", bars)
     done = run_job(
-        "--kafka", kafka.bootstrap, "--bars-topic", "kill-bars", "--status-topic", "kill-status", "--control-topic",
-        "kill-control", "--replay", "--out-prefix", "kill-",
+        "--kafka", kafka.bootstrap, "--bars-topic", "halt-bars", "--status-topic", "halt-status", "--control-topic",
+        "halt-control", "--replay", "--out-prefix", "halt-",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    signals = [decode(value, Signal) for *_, value in read_topic(kafka.bootstrap, "kill-trading-signals")]
-    rows = [decode(value, FeatureRow) for *_, value in read_topic(kafka.bootstrap, "kill-features")]
+    signals = [decode(value, Signal) for *_, value in read_topic(kafka.bootstrap, "halt-trading-signals")]
+    rows = [decode(value, FeatureRow) for *_, value in read_topic(kafka.bootstrap, "halt-features")]
     assert len(rows) == len(bars)
     sides = [one for one in signals if one.action != "hold"]
     assert not [one for one in sides if killed < one.created_ms <= resumed]

@@ -83,9 +83,9 @@ def test_a_replay_equals_the_live_run(kafka, tmp_path) -> None:
     live = signals_on(kafka, "was-trading-signals")
     begin, end = ends[70], ends[140]
     # the options go through to the job
-    cli("replay", *own, "--from", str(begin), "--to", str(end), "--out-prefix", "again-")
+    cli("replay", *own, "--from", str(begin), "--to", str(end), "--out-prefix", "replayed-")
     wanted = [one for one in live if begin <= one.created_ms < end]
-    again = signals_on(kafka, "again-trading-signals")
+    again = signals_on(kafka, "replayed-trading-signals")
     assert sorted(map(encode, again)) == sorted(map(encode, wanted))
     # in the order of the log too, symbol by symbol
     for symbol in {one.symbol for one in wanted}:
