@@ -266,5 +266,6 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
         return float(CALENDARS[calendar_name(symbol, source)])
 
     def close(self) -> None:
-        """Leave the broker."""
-        self._log.close()
+        """Leave the broker; an operator that failed to open has none to leave."""
+        if hasattr(self, "_log"):
+            self._log.close()

@@ -23,6 +23,7 @@ import json
 import os
 import struct
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -321,8 +322,17 @@ def _name_of(name: str, fields: tuple[str, ...], parameters: dict[str, Any]) -> 
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
 
+#: Parallel operators of one process load the same module: the second must not meet it half loaded.
+_loading = threading.Lock()
+
+
 def _load(source: str) -> ModuleType:
     """Import the generated module from the cache folder named by everything it is compiled from."""
+    with _loading:
+        return _load_alone(source)
+
+
+def _load_alone(source: str) -> ModuleType:
     from models.numba_safe import numba
 
     digest = hashlib.sha256(source.encode())
@@ -346,5 +356,9 @@ def _load(source: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
