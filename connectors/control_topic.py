@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from connectors.kafka_security import kafka_client
+from connectors.topics import watermarks
 from models.control import CONTROL_TOPIC, ControlMessage
 from models.messages import decode, encode
 
@@ -73,7 +74,7 @@ def records(bootstrap: str, topic: str = CONTROL_TOPIC, timeout_s: float = 10.0)
         if topic not in consumer.list_topics(timeout=timeout_s).topics:
             return []
         place = TopicPartition(topic, 0)
-        first, end = consumer.get_watermark_offsets(place, timeout=timeout_s)
+        first, end = watermarks(consumer, place, timeout_s)
         consumer.assign([TopicPartition(topic, 0, first)])
         found: list[tuple[int, bytes]] = []
         deadline = time.monotonic() + timeout_s

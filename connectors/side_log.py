@@ -42,7 +42,7 @@ class SideLog:
         kinds: Mapping[str, type[News] | type[OptionSummary] | type[Status]],
         timeout_s: float = 60.0,
     ) -> None:
-        from confluent_kafka import Consumer, KafkaException, TopicPartition
+        from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
         self._kinds = dict(kinds)
         self._consumer = Consumer(
@@ -57,13 +57,11 @@ class SideLog:
         try:
             known = self._consumer.list_topics(timeout=timeout_s).topics
             places = [
-                TopicPartition(topic, number, 0)
+                TopicPartition(topic, number, OFFSET_BEGINNING)
                 for topic in self._kinds
                 if topic in known
                 for number in known[topic].partitions
             ]
-            for place in places:
-                place.offset = self._consumer.get_watermark_offsets(place, timeout=timeout_s)[0]
             self._behind = {(place.topic, place.partition) for place in places}
             self._consumer.assign(places)
         except KafkaException as error:

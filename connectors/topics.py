@@ -5,8 +5,25 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 from connectors.kafka_security import kafka_client
+
+
+def watermarks(consumer: Any, place: Any, timeout_s: float = 10.0) -> tuple[int, int]:
+    """First and next offset of a partition; one that was made a moment ago may be without a leader yet."""
+    from confluent_kafka import KafkaError, KafkaException
+
+    passing = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(place, timeout=timeout_s)
+            return int(low), int(high)
+        except KafkaException as error:
+            if error.args[0].code() not in passing or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def read_topic(
@@ -40,7 +57,7 @@ def read_topic(
             raise ConnectionError(f"topic {topic} at {bootstrap}: {known.error.str()}")
         starts, ends = {}, {}
         for partition in known.partitions:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+            low, high = watermarks(consumer, TopicPartition(topic, partition))
             if high > low:
                 starts[partition] = low if newest is None else max(low, high - newest)
                 ends[partition] = high
