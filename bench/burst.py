@@ -33,42 +33,39 @@ def main() -> None:
     given = parser.parse_args()
     machine = description()
     print(machine)
-    with tempfile.TemporaryDirectory(prefix="burst-") as name:
-        policy = Path(name) / "policy.json"
-        policy.write_text(json.dumps({"risk": {"symbol_cooldown_ms": 3_600_000}}))
-        with Live(Path(name), "--policy", str(policy)) as live:
-            market = Market(live.broker.bootstrap, given.symbols)
-            rows_s, signals_s, spread_s = [], [], []
-            for minute in range(given.warm_up + given.minutes):
-                bars = list(market.minute())
-                end_ms = bars[0][1]
-                began = time.monotonic()
-                for number, bar in enumerate(bars):
-                    market.send(bar)
-                    if number % 100 == 0:
-                        market.producer.poll(0)
-                        time.sleep(max(0.0, number / given.symbols - (time.monotonic() - began)))
-                market.producer.flush()
-                live.wait_for((minute + 1) * given.symbols, 300)
-                time.sleep(0.3)
-                stamps = [stamp for (_, end), stamp in market.sent.items() if end == end_ms]
-                rows = [stamp for (_, end), stamp in live.rows.items() if end == end_ms]
-                signals = [stamp for (_, end), stamp in live.signals.items() if end == end_ms]
-                last_row_s = (max(rows) - max(stamps)) / 1000
-                last_signal_s = (max(signals) - max(stamps)) / 1000 if signals else None
-                counts = minute >= given.warm_up
-                print(
-                    f"minute {minute + 1 - given.warm_up:>3}{'' if counts else ' (warm-up)'}: bars over "
-                    f"{(max(stamps) - min(stamps)) / 1000:.2f} s, last row {last_row_s:+.2f} s, last of "
-                    f"{len(signals):,} signals {'-' if last_signal_s is None else f'{last_signal_s:+.2f} s'}",
-                    flush=True,
-                )  # fmt: skip
-                if counts:
-                    rows_s.append(round(last_row_s, 3))
-                    signals_s.append(last_signal_s if last_signal_s is None else round(last_signal_s, 3))
-                    spread_s.append(round((max(stamps) - min(stamps)) / 1000, 3))
-                market.sent.clear()
-                time.sleep(max(0.0, given.every_s - (time.monotonic() - began)))
+    with tempfile.TemporaryDirectory(prefix="burst-") as name, Live(Path(name)) as live:
+        market = Market(live.broker.bootstrap, given.symbols)
+        rows_s, signals_s, spread_s = [], [], []
+        for minute in range(given.warm_up + given.minutes):
+            bars = list(market.minute())
+            end_ms = bars[0][1]
+            began = time.monotonic()
+            for number, bar in enumerate(bars):
+                market.send(bar)
+                if number % 100 == 0:
+                    market.producer.poll(0)
+                    time.sleep(max(0.0, number / given.symbols - (time.monotonic() - began)))
+            market.producer.flush()
+            live.wait_for((minute + 1) * given.symbols, 300)
+            time.sleep(0.3)
+            stamps = [stamp for (_, end), stamp in market.sent.items() if end == end_ms]
+            rows = [stamp for (_, end), stamp in live.rows.items() if end == end_ms]
+            signals = [stamp for (_, end), stamp in live.signals.items() if end == end_ms]
+            last_row_s = (max(rows) - max(stamps)) / 1000
+            last_signal_s = (max(signals) - max(stamps)) / 1000 if signals else None
+            counts = minute >= given.warm_up
+            print(
+                f"minute {minute + 1 - given.warm_up:>3}{'' if counts else ' (warm-up)'}: bars over "
+                f"{(max(stamps) - min(stamps)) / 1000:.2f} s, last row {last_row_s:+.2f} s, last of "
+                f"{len(signals):,} signals {'-' if last_signal_s is None else f'{last_signal_s:+.2f} s'}",
+                flush=True,
+            )  # fmt: skip
+            if counts:
+                rows_s.append(round(last_row_s, 3))
+                signals_s.append(last_signal_s if last_signal_s is None else round(last_signal_s, 3))
+                spread_s.append(round((max(stamps) - min(stamps)) / 1000, 3))
+            market.sent.clear()
+            time.sleep(max(0.0, given.every_s - (time.monotonic() - began)))
     figures = {"last_row_s": rows_s, "last_signal_s": signals_s, "bars_over_s": spread_s, "symbols": given.symbols}
     print(json.dumps(figures | {"machine": machine}))
 

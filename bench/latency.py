@@ -59,24 +59,21 @@ def main() -> None:
     given = parser.parse_args()
     machine = description()
     print(machine)
-    with tempfile.TemporaryDirectory(prefix="latency-") as name:
-        policy = Path(name) / "policy.json"
-        policy.write_text(json.dumps({"risk": {"symbol_cooldown_ms": 3_600_000}}))
-        with Live(Path(name), "--policy", str(policy)) as live:
-            market = Market(live.broker.bootstrap, given.symbols)
-            for bar in market.minute():
-                market.send(bar)
-            market.producer.flush()
-            began = time.monotonic()
-            live.wait_for(given.symbols, 180)
-            print(f"first rows after {time.monotonic() - began:.1f} s; warming up {given.warm_up_s:.0f} s", flush=True)
-            steady(live, market, given.capacity * max(given.loads) / 100, given.warm_up_s)
-            figures = {}
-            for load in given.loads:
-                rate = given.capacity * load / 100
-                found = steady(live, market, rate, given.minutes * 60)
-                print(f"{load:g} %, {rate:,.0f} bars/s for {given.minutes:g} min: {found}", flush=True)
-                figures[f"{load:g}"] = found["rows"] | {"bars_per_s": rate, "signals": found["signals"]}
+    with tempfile.TemporaryDirectory(prefix="latency-") as name, Live(Path(name)) as live:
+        market = Market(live.broker.bootstrap, given.symbols)
+        for bar in market.minute():
+            market.send(bar)
+        market.producer.flush()
+        began = time.monotonic()
+        live.wait_for(given.symbols, 180)
+        print(f"first rows after {time.monotonic() - began:.1f} s; warming up {given.warm_up_s:.0f} s", flush=True)
+        steady(live, market, given.capacity * max(given.loads) / 100, given.warm_up_s)
+        figures = {}
+        for load in given.loads:
+            rate = given.capacity * load / 100
+            found = steady(live, market, rate, given.minutes * 60)
+            print(f"{load:g} %, {rate:,.0f} bars/s for {given.minutes:g} min: {found}", flush=True)
+            figures[f"{load:g}"] = found["rows"] | {"bars_per_s": rate, "signals": found["signals"]}
     print(json.dumps({"load_percent": figures, "minutes": given.minutes, "machine": machine}))
 
 

@@ -6,6 +6,7 @@ record. So producer, job and reader need no common clock and their own delays ar
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -29,10 +30,13 @@ class _Place(msgspec.Struct):
 
 
 class Live:
-    """Broker, job and reader; use as a context. ``rows`` and ``signals`` map (symbol, end_ms) to its broker stamp."""
+    """Broker, job and reader; use as a context. ``rows`` and ``signals`` map (symbol, end_ms) to its broker stamp.
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        self._folder, self._options, self._stack = folder, options, ExitStack()
+    The job has the default policy with a cooldown of an hour a symbol, as one would set for minute bars.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._stack = folder, ExitStack()
         self.rows: dict[tuple[str, int], int] = {}
         self.signals: dict[tuple[str, int], int] = {}
         self._stop = threading.Event()
@@ -43,7 +47,9 @@ class Live:
         self.broker = self._stack.enter_context(Broker(self._folder / "kafka", heap_mb=1024))
         for topic in ("market-data-bars", "features", "trading-signals"):
             create_stamped(self.broker.bootstrap, topic)
-        arguments = ["-m", "jobs.signals", "--kafka", self.broker.bootstrap, *self._options]
+        policy = self._folder / "policy.json"
+        policy.write_text(json.dumps({"risk": {"symbol_cooldown_ms": 3_600_000}}))
+        arguments = ["-m", "jobs.signals", "--kafka", self.broker.bootstrap, "--policy", str(policy)]
         arguments += ["--checkpoints", str(self._folder / "checkpoints")]
         self.job = self._stack.enter_context(PythonProcess("signals-job", arguments, self._folder / "job"))
         reader = threading.Thread(target=self._read, daemon=True)

@@ -74,6 +74,16 @@ class Scores:
         return silences(self._specs, self.features, self.missing[row], self.probabilities[row], self.skipped)
 
 
+@cache
+def columns_of(features: tuple[str, ...], names: tuple[str, ...]) -> npt.NDArray[np.int64]:
+    """Where a bundle's inputs stand in a job's feature row, int64[len(features)]; shared, not to be written to.
+
+    >>> columns_of(("b", "a"), ("a", "x", "b")).tolist()
+    [2, 0]
+    """
+    return np.array([names.index(name) for name in features], np.int64)
+
+
 def silences(
     specs: Sequence[ModelSpec],
     features: Sequence[str],

@@ -39,22 +39,15 @@ class BundleControl:
 
     def after(self, stored: str | None, offset: int, payload: bytes) -> tuple[str, str]:
         """The state after one more announcement, to be stored, and why that was refused ("": it was not)."""
-        state = self._read(stored)
-        try:
-            message = parse(payload, offset)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            return msgspec.json.encode(state).decode(), f"not a bundle change: {error}"
-        if not self._concerns(message):
-            return msgspec.json.encode(state).decode(), ""
-        changed = apply(state, message, self._verify)
-        return msgspec.json.encode(changed).decode(), changed.refused if changed is not state else ""
+        state, refused = self._applied(self._read(stored), offset, payload)
+        return msgspec.json.encode(state).decode(), refused
 
     def plan(self, stored: str | None, end_ms: NDArray[np.int64]) -> tuple[list[Part], list[Part]]:
         """For a frame's bars: the bundles in force, each bar once, and the bundles in shadow."""
         if stored != self._stored:
             self._stored, self._state = stored, self._read(stored)
             for offset, payload in self._history:
-                self._state = _decode(self.after(msgspec.json.encode(self._state).decode(), offset, payload)[0])
+                self._state, _ = self._applied(self._state, offset, payload)
         state = self._state
         if not state.changes and not state.shadows:
             return [Part(state.initial)], []
@@ -72,8 +65,16 @@ class BundleControl:
         state = _decode(stored) if stored else ControlState(initial=self._initial)
         return msgspec.structs.replace(state, initial=self._initial)
 
-    def _concerns(self, message: ControlMessage) -> bool:
-        return not message.timeframe or message.timeframe == self._timeframe
+    def _applied(self, state: ControlState, offset: int, payload: bytes) -> tuple[ControlState, str]:
+        """The state after an announcement, and why it was refused; one for other bars concerns another job."""
+        try:
+            message = parse(payload, offset)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            return state, f"not a bundle change: {error}"
+        if message.timeframe and message.timeframe != self._timeframe:
+            return state, ""
+        changed = apply(state, message, self._verify)
+        return changed, changed.refused if changed is not state else ""
 
     def _verify(self, message: ControlMessage) -> str:
         try:

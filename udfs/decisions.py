@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from connectors.job_settings import OUTPUTS, JobSettings
 from models import control, drift
-from models.bundle import Bundle, silences
+from models.bundle import Bundle, columns_of, silences
 from models.control import SHADOW_TOPIC, ShadowScore
 from models.decide import REQUIRED_FEATURES, NoSignal, cancellation, decide, signal_id
 from models.ensemble import ACTIONS, NONE, Decision, combine
@@ -94,7 +94,6 @@ class Decider:
         self._emit_from_ms = settings.emit_from_ms or 0
         self._policy = Policy(policy)
         self._required = np.array([self.names.index(name) for name in REQUIRED_FEATURES])
-        self._inputs: dict[str, NDArray[np.int64]] = {}
         self._price, self._atr = self.names.index("current_price"), self.names.index("atr_14")
 
     def new_states(self, n: int) -> NDArray[np.float64]:
@@ -188,11 +187,6 @@ class Decider:
         bundle = self._bundles(scores.part.bundle) if scores.models else None
         return judge(bundle, scores, bars[scores.part.bar_numbers(n), 1])
 
-    def _columns(self, bundle: Bundle) -> NDArray[np.int64]:
-        if bundle.id not in self._inputs:
-            self._inputs[bundle.id] = np.array([self.names.index(name) for name in bundle.features])
-        return self._inputs[bundle.id]
-
     def _cancellation(
         self, frame: FeatureFrame, bundle: str, bars: NDArray[np.float64], i: int, withdrawn: int
     ) -> Signal:
@@ -224,7 +218,7 @@ class Decider:
             bundle = verdict.bundle
             if not len(chosen) or bundle is None:
                 continue
-            inputs = values[chosen][:, self._columns(bundle)]
+            inputs = values[chosen][:, columns_of(bundle.features, self.names)]
             towards_buy = bundle.explain(inputs)
             for k, i in enumerate(chosen.tolist()):
                 sign = 1.0 if actions[i] == 2 else -1.0
@@ -280,7 +274,7 @@ class Decider:
         bundle, answers = verdict.bundle, verdict.scores.probability_array()[place]
         if bundle is None or not (verdict.scores.skipped or np.isnan(answers).any()):
             return verdict.scores.skipped
-        inputs = row[self._columns(bundle)]
+        inputs = row[columns_of(bundle.features, self.names)]
         return silences(
             bundle.manifest.models, bundle.features, ~np.isfinite(inputs), answers, verdict.scores.skipped
         )  # fmt: skip

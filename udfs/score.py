@@ -39,7 +39,6 @@ class Score(ScalarFunction):
         from models.shelf import Shelf
 
         self._shelf = Shelf(self._names, self._hash)
-        self._columns: dict[str, NDArray[np.int64]] = {}
         self._monitors: dict[str, DriftMonitor] = {}
         self._told_s = time.monotonic()
         bundle = self._shelf.get(self._bundle_name)
@@ -62,7 +61,7 @@ class Score(ScalarFunction):
 
     def _score(self, reference: str, frames: list[FeatureFrame], results: list[ScoreFrame]) -> None:
         """Everything that one bundle is to score in the batch, in one call."""
-        from models.bundle import BundleError
+        from models.bundle import BundleError, columns_of
 
         wanted = [
             (frame, part, found)
@@ -77,9 +76,8 @@ class Score(ScalarFunction):
             for _, part, found in wanted:
                 found.append(PartScores(part, reference, (), b"", {reference: str(error)}))
             return
-        if bundle.id not in self._columns:
-            self._columns[bundle.id] = np.array([self._names.index(name) for name in bundle.features])
-        matrix = np.concatenate([_inputs(frame, part, self._columns[bundle.id]) for frame, part, _ in wanted])
+        columns = columns_of(bundle.features, self._names)
+        matrix = np.concatenate([_inputs(frame, part, columns) for frame, part, _ in wanted])
         scores = bundle.score(matrix)  # zero rows give zero rows: a frame may hold dead letters alone
         unlike = self._watch(bundle, matrix, scores.probabilities)
         first = 0
