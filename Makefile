@@ -2,8 +2,9 @@
 # make test   set everything up and run every test
 # make check  format, lint, types and unit tests: what pre-commit and CI run
 # make bench  the measurements behind bench/README.md
+# make soak   an hour at half load: memory, files, threads, latency (ARGS="--minutes 5" for less)
 # make lock   the hash-pinned locks of the images; make licences, make sbom, make audit: what they ship
-.PHONY: demo setup test check unit bench wheel constraints lock licences sbom audit clean
+.PHONY: demo setup test check unit bench soak wheel constraints lock licences sbom audit clean
 PY := .venv/bin/python
 
 demo: setup
@@ -29,6 +30,9 @@ wheel: setup
 
 bench: setup
 	$(PY) bench/throughput.py
+
+soak: setup
+	$(PY) bench/soak.py $(ARGS)
 
 constraints: setup
 	@{ sed -n 1p constraints.txt; $(PY) -m pip freeze --exclude-editable; } > constraints.new && mv constraints.new constraints.txt

@@ -20,7 +20,6 @@ import numpy as np
 from bench.throughput import create_stamped
 
 FIRST_MS = 1_699_972_200_000  # 2023-11-14 09:30 in New York
-_MINUTE_MS = 60_000
 
 
 class _Place(msgspec.Struct):
@@ -32,26 +31,27 @@ class _Place(msgspec.Struct):
 class Live:
     """Broker, job and reader; use as a context. ``rows`` and ``signals`` map (symbol, end_ms) to its broker stamp.
 
-    The job has the default policy with a cooldown of an hour a symbol, as one would set for minute bars.
+    The job has the default policy with a cooldown of an hour a symbol, as one would set for minute bars, or ``policy``
+    (as JSON), and further ``arguments``.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *arguments: str, policy: dict[str, Any] | None = None) -> None:
         self._folder, self._stack = folder, ExitStack()
+        self._arguments = arguments
+        self._policy = policy or {"risk": {"symbol_cooldown_ms": 3_600_000}}
         self.rows: dict[tuple[str, int], int] = {}
         self.signals: dict[tuple[str, int], int] = {}
         self._stop = threading.Event()
 
     def __enter__(self) -> Live:
-        from connectors.local import Broker, PythonProcess
+        from connectors.local import Broker
 
         self.broker = self._stack.enter_context(Broker(self._folder / "kafka", heap_mb=1024))
         for topic in ("market-data-bars", "features", "trading-signals"):
             create_stamped(self.broker.bootstrap, topic)
         policy = self._folder / "policy.json"
-        policy.write_text(json.dumps({"risk": {"symbol_cooldown_ms": 3_600_000}}))
-        arguments = ["-m", "jobs.signals", "--kafka", self.broker.bootstrap, "--policy", str(policy)]
-        arguments += ["--checkpoints", str(self._folder / "checkpoints")]
-        self.job = self._stack.enter_context(PythonProcess("signals-job", arguments, self._folder / "job"))
+        policy.write_text(json.dumps(self._policy))
+        self.start_job("--kafka", self.broker.bootstrap, "--policy", str(policy), *self._arguments)
         reader = threading.Thread(target=self._read, daemon=True)
         reader.start()
         self._stack.callback(reader.join, 10)
@@ -60,6 +60,13 @@ class Live:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def start_job(self, *arguments: str) -> None:
+        """The job in a mini cluster of its own process."""
+        from connectors.local import PythonProcess
+
+        own = ["-m", "jobs.signals", *arguments, "--checkpoints", str(self._folder / "checkpoints")]
+        self.job = self._stack.enter_context(PythonProcess("signals-job", own, self._folder / "job"))
 
     def _read(self) -> None:
         from confluent_kafka import Consumer, TopicPartition
@@ -88,11 +95,14 @@ class Live:
 
 
 class Market:
-    """Random-walk minute bars of some symbols, a minute at a time, produced to a broker and stamped by it."""
+    """Random-walk bars of some symbols, one of each at a time, produced to a broker and stamped by it."""
 
-    def __init__(self, bootstrap: str, symbols: int, seed: int = 7) -> None:
+    def __init__(self, bootstrap: str, symbols: int, seed: int = 7, timeframe: str = "1m") -> None:
         from confluent_kafka import Producer
 
+        from models.messages import TIMEFRAME_MS
+
+        self._timeframe, self._length_ms = timeframe, TIMEFRAME_MS[timeframe]
         self._rng, self.symbols = np.random.default_rng(seed), symbols
         self._closes = np.full(symbols, 100.0)
         self._minute = 0
@@ -102,18 +112,19 @@ class Market:
         )
 
     def minute(self) -> Iterator[tuple[str, int, bytes]]:
-        """The next minute's bars as (symbol, end_ms, JSON)."""
+        """The next bar of every symbol as (symbol, end_ms, JSON)."""
         from models.messages import Bar, encode
 
         opens = self._closes
         closes = self._closes = np.round(opens * np.exp(self._rng.normal(0, 0.001, self.symbols)), 4)
-        start = FIRST_MS + self._minute * _MINUTE_MS
+        start = FIRST_MS + self._minute * self._length_ms
         self._minute += 1
         volumes = self._rng.integers(100, 100_000, self.symbols).tolist()
         for s, (first, last) in enumerate(zip(opens.tolist(), closes.tolist(), strict=True)):
             bar = Bar(
-                symbol=f"S{s:05d}", timeframe="1m", start_ms=start, end_ms=start + _MINUTE_MS, open=first,
-                high=max(first, last) + 0.01, low=min(first, last) - 0.01, close=last, volume=float(volumes[s]),
+                symbol=f"S{s:05d}", timeframe=self._timeframe, start_ms=start, end_ms=start + self._length_ms,
+                open=first, high=max(first, last) + 0.01, low=min(first, last) - 0.01, close=last,
+                volume=float(volumes[s]),
             )  # fmt: skip
             yield bar.symbol, bar.end_ms, encode(bar)
 

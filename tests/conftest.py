@@ -1,6 +1,7 @@
 """Real servers for integration tests, started once a session on ports given by the OS."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,14 @@ def redis_server() -> Iterator[RedisServer]:
     """A real Redis-protocol server."""
     with RedisServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's wheel, as users submit it."""
+    from bench.kill_taskmanager import build_wheel
+
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ why) and given to a series with the first bar that may know them.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -100,7 +101,10 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
             "dead_letters": metrics.counter("dead_letters"),
             "side_inputs": metrics.counter("side_inputs"),
         }
-        self._missing = {ord(mark): metrics.counter(f"features_missing_{reason}") for mark, reason in _MISSING.items()}
+        self._missing = {
+            ord(mark): metrics.add_group("reason", reason).counter("features_missing")
+            for mark, reason in _MISSING.items()
+        }
         self._warm_up()
 
     def _warm_up(self) -> None:
@@ -125,6 +129,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
 
     def process_element(self, value: Row, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[Row]:
         """One frame."""
+        received_ms = time.time() * 1000
         group, topic = int(value[0]), self._settings.bars_topic
         messages, places, controls = part_controls(value[1], value[2], topic)
         parsed = self._reader.read(group, messages, places) if places else ParsedFrame.empty()
@@ -154,6 +159,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
                 rejects.append(Reject(parsed.places[i], payloads[i], "start_ms", VERDICTS[int(verdicts[i])]))
             kept = ~refused
             index, matrix, out, quality = index[kept], matrix[kept], out[kept], quality[kept]
+            bars = [bars[i] for i in np.flatnonzero(kept).tolist()]
 
         parts, shadows = self._control.plan(
             ctx.get_broadcast_state(CHANGES).get(_CHANGES_KEY), matrix[:, 1].astype(np.int64)
@@ -171,6 +177,9 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
             shadows,
             letters + [encode(dead_letter(topic, reject)) for reject in rejects],
             controls,
+            arrived_ms=float(bars[0].ingestion_timestamp_ms or 0) if bars else 0.0,
+            received_ms=received_ms,
+            featured_ms=time.time() * 1000,
         )
         yield Row(group, pack(frame))
 

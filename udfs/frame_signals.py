@@ -63,7 +63,11 @@ class FrameSignals(KeyedProcessFunction):
             client = connect(self._settings.redis)
             self._store, self._status = RedisStore(client), SystemStatus(client)
         calendar("XNYS")
-        self._metrics = JobMetrics(runtime_context.get_metrics_group())
+        self._metrics = JobMetrics(
+            runtime_context.get_metrics_group(),
+            live=not self._settings.replay,
+            timed=self._settings.execution_mode == "thread",
+        )
 
     def process_element(self, value: Row, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
         """One frame."""
@@ -132,6 +136,8 @@ class FrameSignals(KeyedProcessFunction):
         return self._halts[group]
 
     def close(self) -> None:
-        """Let go of Redis."""
+        """Let go of Redis, and tell the last figures."""
+        if hasattr(self, "_metrics"):
+            self._metrics.tell(at_once=True)
         if self._store is not None:
             self._store.close()

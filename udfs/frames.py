@@ -265,7 +265,8 @@ class FeatureFrame(msgspec.Struct, array_like=True):
     ``series`` lists (symbol, timeframe, source); ``index`` int32[n] points into it; ``bars`` float64[n, 8] in
     BAR_COLUMNS order; ``values`` float64[n, f], f = ``width``; ``quality`` uint8[n, f] (characters). ``parts`` says
     which bundle scores which bars, each bar once; ``shadows`` which score bars beside it. ``controls`` are the frame's
-    other messages as (``topic:partition:offset``, message).
+    other messages as (``topic:partition:offset``, message). For the latency by stage: ``arrived_ms`` is when the first
+    bar was ingested (0: not stamped), ``received_ms`` and ``featured_ms`` when the feature operator had and gave it.
     """
 
     group: int
@@ -279,6 +280,9 @@ class FeatureFrame(msgspec.Struct, array_like=True):
     shadows: list[Part]
     dead_letters: list[bytes]
     controls: list[tuple[str, bytes]] = []
+    arrived_ms: float = 0.0
+    received_ms: float = 0.0
+    featured_ms: float = 0.0
 
     @classmethod
     def without_bars(cls, group: int, width: int, letters: list[bytes]) -> FeatureFrame:
@@ -329,13 +333,14 @@ class ScoreFrame(msgspec.Struct, array_like=True):
     """What the scorer hands on: a frame's parts and shadows, scored in their order.
 
     ``drift`` has each bundle's figures (``DriftMonitor.metrics``) now and then, else nothing; ``score_us`` is the time
-    of the batch that the frame was in.
+    of the batch that the frame was in, ``scored_ms`` when it ended.
     """
 
     parts: list[PartScores]
     shadows: list[PartScores]
     drift: dict[str, dict[str, float]] = {}
     score_us: int = 0
+    scored_ms: float = 0.0
 
 
 _pack = msgspec.msgpack.Encoder().encode

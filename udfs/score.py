@@ -51,10 +51,10 @@ class Score(ScalarFunction):
         results = [ScoreFrame([], []) for _ in unpacked]
         for reference in dict.fromkeys(part.bundle for frame in unpacked for part in (*frame.parts, *frame.shadows)):
             self._score(reference, unpacked, results)
-        spent_us = int((time.perf_counter() - began_s) * 1e6)
+        spent_us, now_ms = int((time.perf_counter() - began_s) * 1e6), time.time() * 1000
         drift = self._drift()
         for result in results:
-            result.score_us = spent_us
+            result.score_us, result.scored_ms = spent_us, now_ms
         if results:
             results[-1].drift = drift
         return pd.Series([pack(result) for result in results])

@@ -1,6 +1,5 @@
 """The job file as users submit it: `flink run` with the wheel, on a cluster from the pip package's own scripts."""
 
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,12 +17,7 @@ from job import minute_bars, publish_bars
 pytestmark = pytest.mark.integration
 
 
-def test_the_job_is_submitted_to_a_cluster_and_scores_every_bar(kafka: Broker, redis_server, tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)],
-        check=True, capture_output=True, timeout=300,
-    )  # fmt: skip
-    (wheel,) = tmp_path.glob("*.whl")
+def test_the_job_is_submitted_to_a_cluster_and_scores_every_bar(kafka: Broker, redis_server, wheel: Path) -> None:
     bars = minute_bars(symbols=20, bars=60)
     kafka.create_topic("cluster-bars", partitions=2)
     publish_bars(kafka.bootstrap, "cluster-bars", bars)

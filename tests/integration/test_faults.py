@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from bench.kill_taskmanager import BARS_TOPIC, QUICK, Rig, build_wheel, compare, identified, publish, real_bars
+from bench.kill_taskmanager import BARS_TOPIC, QUICK, Rig, compare, identified, publish, real_bars
 from connectors.local import FlinkCluster
 from connectors.topics import read_topic
 from models.messages import Bar, DeadLetter, FeatureRow, Signal, decode, encode
@@ -20,12 +20,11 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def rig(kafka, tmp_path_factory):
+def rig(kafka, wheel):
     """A cluster, the bars on their topic, and the signals of a replay that nobody disturbed."""
     bars = real_bars(copies=2)
     kafka.create_topic(BARS_TOPIC, partitions=2)
     publish(kafka.bootstrap, BARS_TOPIC, bars)
-    wheel = build_wheel(tmp_path_factory.mktemp("wheel"))
     with FlinkCluster(settings=QUICK) as cluster:
         rig = Rig(kafka, cluster, wheel, frame_offsets=25, spread_s=1.0)
         rig.replay("signals", "calm-", 0, random.Random(), "--no-feature-rows")

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import msgspec
 import pytest
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from connectors.local import ROOT, Broker
 from connectors.topics import read_topic
 from models.messages import FeatureRow, decode
+from udfs.job_metrics import BOUNDS_S, STAGES
 from udfs.kernel import FeatureConfig, Kernel
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -47,8 +50,8 @@ def test_the_image_runs_a_job_goes_on_after_a_kill_and_shows_its_metrics(
     kafka: Broker, redis_server, tmp_path: Path
 ) -> None:
     image = FlinkImage(tmp_path)
-    bars = minute_bars(symbols=10, bars=60)
-    early, late = bars[:400], bars[400:]
+    bars = [msgspec.structs.replace(bar, ingestion_timestamp_ms=bar.end_ms + 1_000) for bar in minute_bars(10, 60)]
+    early, middle, late = bars[:390], bars[390:400], bars[400:]
     kafka.create_topic(BARS, partitions=2)
     publish_bars(kafka.bootstrap, BARS, early)
     arguments = [
@@ -69,7 +72,10 @@ def test_the_image_runs_a_job_goes_on_after_a_kill_and_shows_its_metrics(
                 lambda: [file for file in checkpoints.glob("*/chk-*/_metadata") if file.stat().st_mtime > past],
                 logs,
             )
-            exported = metric_names(image.metrics_port) | metric_names(image.manager_metrics_port)
+            publish_bars(kafka.bootstrap, BARS, middle)  # figures of the frames before are told with these
+            wait("more bars", lambda: len(features(kafka.bootstrap)) >= len(early + middle), logs)
+            told = metrics(image.metrics_port)
+            exported = metric_names(told) | metric_names(metrics(image.manager_metrics_port))
             manager.kill()
         publish_bars(kafka.bootstrap, BARS, late)
         # the same TaskManager, whose JVM has embedded Python already, serves the next life of the job
@@ -83,13 +89,38 @@ def test_the_image_runs_a_job_goes_on_after_a_kill_and_shows_its_metrics(
     assert last
     assert all(value is not None for value in last), "features began anew: the state was lost"
     assert_names_recorded(exported)
+    assert_stages(told, frames_max=len(early + middle))
     assert_json(task_manager.output())
 
 
-def metric_names(port: int) -> set[str]:
-    """Names that a process of Flink exports."""
+def metrics(port: int) -> list[Metric]:
+    """What a process of Flink exports."""
     text = urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
-    return {family.name for family in text_string_to_metric_families(text)}
+    return list(text_string_to_metric_families(text))
+
+
+def metric_names(families: list[Metric]) -> set[str]:
+    """Names as Prometheus stores them."""
+    return {sample.name for family in families for sample in family.samples}
+
+
+def assert_stages(families: list[Metric], frames_max: int) -> None:
+    """The latency of every stage is a histogram that Prometheus can take a quantile of."""
+    counts: dict[str, dict[float, float]] = {}
+    for family in families:
+        for sample in family.samples:
+            if sample.name == "flink_taskmanager_job_task_operator_stage_le_latency_seconds_bucket":
+                counts.setdefault(sample.labels["stage"], {})[float(sample.labels["le"])] = sample.value
+    assert counts.keys() == set(STAGES)
+    for stage, buckets in counts.items():
+        rising = [buckets[bound] for bound in (*BOUNDS_S, float("inf"))]
+        assert rising == sorted(rising), f"{stage}: {buckets}"
+        assert 0 < rising[-1] <= frames_max, f"{stage} was not observed: {buckets}"
+    # the bars say that they were ingested a second after they ended, years ago
+    assert counts["arrived"][0.5] == 0
+    assert counts["arrived"][1.0] == counts["arrived"][float("inf")]
+    assert counts["framed"][60.0] == 0
+    assert counts["features"][60.0] > 0
 
 
 def assert_names_recorded(exported: set[str]) -> None:

@@ -32,7 +32,10 @@ class System:
     def run(self, *arguments: str, code: int = 0) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "cli", *arguments], cwd=ROOT, text=True, capture_output=True, timeout=240,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "SIGNALS_STATE": str(self.folder), "COLUMNS": "200"},
+            env=os.environ | {
+                "PYTHONPATH": str(ROOT), "SIGNALS_STATE": str(self.folder), "COLUMNS": "200",
+                "SIGNALS_CHECKPOINT_MS": "1000",
+            },
         )  # fmt: skip
         assert done.returncode == code, f"{done.stdout}\n{done.stderr}\n{self.logs()}"
         return done.stdout + done.stderr

@@ -210,5 +210,5 @@ def test_drift_figures_come_now_and_then_and_change_no_score():
 def test_an_empty_frame_passes_through():
     frame = FeatureFrame.without_bars(0, len(NAMES), [b"{}"])
     scores = scored(frame)
-    assert scores == ScoreFrame([], [], score_us=scores.score_us)
+    assert scores == ScoreFrame([], [], score_us=scores.score_us, scored_ms=scores.scored_ms)
     assert len(decided(frame, scores).records) == 1

@@ -21,7 +21,15 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert target.startswith("http") or (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-@pytest.mark.parametrize("name", ["deployment.md", "runbook.md", "architecture.md"])
+def test_decision_records_have_a_number_each_and_a_status() -> None:
+    records = sorted((ROOT / "docs" / "adr").glob("*.md"))
+    numbers = [record.name.split("-")[0] for record in records]
+    assert len(numbers) == len(set(numbers)), f"a number twice: {numbers}"
+    for record in records:
+        assert "\nStatus: " in record.read_text(), f"{record.name} says no status"
+
+
+@pytest.mark.parametrize("name", ["deployment.md", "runbook.md", "architecture.md", "sizing.md"])
 def test_commands_and_settings_are_real(name: str) -> None:
     text = (ROOT / "docs" / name).read_text()
     for line in re.findall(r"(?:^|`)(signals [a-z][^`#\n]*)", text, re.MULTILINE):
@@ -36,14 +44,40 @@ def test_commands_and_settings_are_real(name: str) -> None:
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), f"make {target}"
 
 
-def test_the_sizing_guide_says_the_state_s_real_size_and_measured_figures() -> None:
+def test_the_sizing_guide_says_the_states_real_sizes_and_measured_figures() -> None:
+    from models.messages import Bar
+    from models.policy import STATE_COLUMNS
+    from models.tracker import Tracker
     from udfs.kernel import FeatureConfig, Kernel
+    from udfs.outcome_frames import changed_records
 
-    text = (ROOT / "docs" / "deployment.md").read_text()
+    text = (ROOT / "docs" / "sizing.md").read_text()
     kernel = Kernel(FeatureConfig())
     size = len(kernel.encode_state(kernel.new_states(1)[0]))
     assert f"{size:,} bytes a symbol and timeframe: 11,000 symbols are {11_000 * size / 1e6:.0f} MB" in text
+    assert f"{8 * STATE_COLUMNS} bytes a symbol and timeframe" in text
+    bars = [
+        Bar(
+            symbol="A",
+            timeframe="1m",
+            start_ms=60_000 * i,
+            end_ms=60_000 * (i + 1),
+            open=1,
+            high=2,
+            low=1,
+            close=1,
+            volume=1,
+        )
+        for i in range(200)
+    ]
+    tracker = Tracker(0.0, None, 60_000)
+    tracker.take([], bars, [], 0)
+    kept = sum(len(data) for key, data in changed_records(tracker) if key.startswith("bars")) / len(bars)
+    whole_mb = 11_000 * 3 * 390 * kept / 1e6
+    assert f"{kept:.0f} bytes a bar: 11,000 symbols with three sessions of 390 minutes are {whole_mb:.0f} MB" in text
     measured = (ROOT / "bench" / "README.md").read_text()
     table = "\n".join(line for line in text.splitlines() if line.startswith("|"))
-    for figure in re.findall(r"([\d,]+) bars/s", table):
-        assert figure in measured, f"{figure} bars/s is not in bench/README.md"
+    figures = re.findall(r"([\d,]+) (?:bars|trades|messages|deliveries)/s", table)
+    assert len(figures) >= 5
+    for figure in figures:
+        assert figure in measured, f"{figure} a second is not in bench/README.md"
