@@ -354,16 +354,22 @@ class FlinkCluster(_Process):
     """A standalone Flink cluster from the pip package: one JobManager and ``task_managers`` TaskManagers.
 
     Started by the package's own ``bin/start-cluster.sh`` with a copy of ``flink-conf/config.yaml`` on free ports.
+    ``installed``: set up like the images, with this checkout importable and flink-python in ``lib/``, so that jobs need
+    no wheel and a TaskManager in thread mode serves one job after another (docs/adr/0021).
     """
 
     name = "flink"
 
     def __init__(
-        self, task_managers: int = 1, settings: dict[str, str] | None = None, folder: Path | None = None
+        self,
+        task_managers: int = 1,
+        settings: dict[str, str] | None = None,
+        folder: Path | None = None,
+        installed: bool = False,
     ) -> None:
         super().__init__(folder)
         self.rest_port, self._rpc_port = free_port(), free_port()
-        self._task_managers, self._settings = task_managers, settings or {}
+        self._task_managers, self._settings, self._installed = task_managers, settings or {}, installed
 
     @property
     def address(self) -> str:
@@ -387,7 +393,9 @@ class FlinkCluster(_Process):
             "FLINK_LIB_DIR": str(self.folder / "lib"),
             "JAVA_HOME": str(find_java().parent.parent),
             # The interpreter inside the TaskManager does not know of a virtual environment.
-            "PYTHONPATH": sysconfig.get_paths()["purelib"],
+            "PYTHONPATH": os.pathsep.join(
+                [*([str(ROOT)] if self._installed else []), sysconfig.get_paths()["purelib"]]
+            ),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
         return os.environ | extra
@@ -398,7 +406,10 @@ class FlinkCluster(_Process):
         (self.folder / "log").mkdir(exist_ok=True)
         library = self.folder / "lib"
         library.mkdir(exist_ok=True)
-        for jar in [*(self.home() / "lib").glob("*.jar"), *find_jars("flink-sql-connector-kafka-*.jar")]:
+        jars = [*(self.home() / "lib").glob("*.jar"), *find_jars("flink-sql-connector-kafka-*.jar")]
+        if self._installed:
+            jars += (self.home() / "opt").glob("flink-python-*.jar")
+        for jar in jars:
             with contextlib.suppress(FileExistsError):
                 (library / jar.name).symlink_to(jar)
         conf = self.folder / "conf"
@@ -420,6 +431,7 @@ class FlinkCluster(_Process):
             "execution.checkpointing.savepoint-dir": (self.folder / "savepoints").as_uri(),
             "python.executable": sys.executable,
             "python.client.executable": sys.executable,
+            **({"classloader.parent-first-patterns.additional": "pemja."} if self._installed else {}),
             **self._settings,
         }
         (conf / "config.yaml").write_text("".join(f'{key}: "{value}"\n' for key, value in values.items()))

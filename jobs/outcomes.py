@@ -15,17 +15,16 @@ from __future__ import annotations
 
 import sys
 
-from pyflink.table import StreamTableEnvironment, TableResult
-
 from connectors.kafka import bars_source, ensure_topics, frames_query, outbox_sink, publish_query, require_broker
 from connectors.outcome_settings import OutcomeSettings, parse_outcome_settings
 from connectors.redis_client import require_redis
-from udfs.environment import stream_environment
+from udfs.environment import Environment, stream_environment
 from udfs.frame_outcomes import OUTPUT_TYPE, FollowSignals
 
 
-def build(t_env: StreamTableEnvironment, settings: OutcomeSettings) -> TableResult:
-    """Wire the job and start it."""
+def build(environment: Environment, settings: OutcomeSettings) -> None:
+    """Wire the job."""
+    t_env = environment.table
     t_env.execute_sql(
         bars_source(
             settings.kafka,
@@ -49,6 +48,7 @@ def build(t_env: StreamTableEnvironment, settings: OutcomeSettings) -> TableResu
     )
 
     # (symbol_group, messages, places): raw JSON of bars, signals and statuses, joined in the JVM
+    environment.begin_query("frames")
     frames = t_env.to_data_stream(t_env.sql_query(frames_query(settings.groups, settings.frame_length, topics=True)))
 
     # (records): outcomes as outgoing messages; keyed state holds open signals and the bars kept
@@ -59,7 +59,7 @@ def build(t_env: StreamTableEnvironment, settings: OutcomeSettings) -> TableResu
         .name("follow signals, and write Redis")
     )
     t_env.create_temporary_view("outgoing", t_env.from_data_stream(records))
-    return t_env.execute_sql(publish_query("outgoing"))
+    environment.insert("outbox", publish_query("outgoing"))
 
 
 def check(settings: OutcomeSettings) -> None:
@@ -78,9 +78,8 @@ def main(arguments: list[str] | None = None) -> None:
     except ConnectionError as error:
         raise SystemExit(f"signals: {error}") from None
     environment = stream_environment(settings, name="outcomes")
-    result = build(environment.table, settings)
-    if environment.local:
-        result.wait()
+    build(environment, settings)
+    environment.run()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import sys
 
-from pyflink.table import StreamTableEnvironment, TableResult
 from pyflink.table.expressions import call, col
 
 from connectors import control_topic
@@ -32,7 +31,7 @@ from connectors.kafka import (
 from connectors.redis_client import require_redis
 from models.bundle import BundleError, bundle_folder, load_bundle
 from models.policy import PolicyConfig, load_policy
-from udfs.environment import stream_environment
+from udfs.environment import Environment, stream_environment
 from udfs.frame_features import CHANGES, FrameFeatures
 from udfs.frame_features import OUTPUT_TYPE as FEATURES_TYPE
 from udfs.frame_signals import OUTPUT_TYPE as RECORDS_TYPE
@@ -41,8 +40,9 @@ from udfs.kernel import FeatureConfig, Kernel
 from udfs.score import score_function
 
 
-def build(t_env: StreamTableEnvironment, settings: JobSettings) -> TableResult:
-    """Wire the job and start it."""
+def build(environment: Environment, settings: JobSettings) -> None:
+    """Wire the job."""
+    t_env = environment.table
     config = features_of(settings)
     kernel = Kernel(config)
     t_env.execute_sql(
@@ -71,9 +71,11 @@ def build(t_env: StreamTableEnvironment, settings: JobSettings) -> TableResult:
     t_env.create_temporary_function("score", score_function(settings.bundle, kernel.names, kernel.feature_set_hash))
 
     # (symbol_group, messages, places): raw JSON of many bars, joined in the JVM
+    environment.begin_query("frames")
     frames = t_env.to_data_stream(t_env.sql_query(frames_query(settings.groups, settings.frame_length, topics=True)))
 
     # (message, partition, offset): promoted and shadow bundles, the same for every instance
+    environment.begin_query("changes")
     changes = t_env.to_data_stream(t_env.from_path("changes")).broadcast(CHANGES)
 
     # (symbol_group, frame): one matrix of features a frame; keyed state holds each symbol's history
@@ -88,6 +90,7 @@ def build(t_env: StreamTableEnvironment, settings: JobSettings) -> TableResult:
     )
 
     # (symbol_group, frame, scores): each model called once for a batch of frames
+    environment.begin_query("scores")
     feature_frames = t_env.from_data_stream(featured)
     scored = feature_frames.select(
         col("symbol_group"), col("frame"), call("score", col("frame")).alias("scores")
@@ -102,7 +105,7 @@ def build(t_env: StreamTableEnvironment, settings: JobSettings) -> TableResult:
         .name("decide, and write Redis")
     )
     t_env.create_temporary_view("outgoing", t_env.from_data_stream(records))
-    return t_env.execute_sql(publish_query("outgoing"))
+    environment.insert("outbox", publish_query("outgoing"))
 
 
 def features_of(settings: JobSettings) -> FeatureConfig:
@@ -135,9 +138,8 @@ def main(arguments: list[str] | None = None) -> None:
     except (ConnectionError, BundleError, ValueError, OSError) as error:
         raise SystemExit(f"signals: {error}") from None
     environment = stream_environment(settings)
-    result = build(environment.table, settings)
-    if environment.local:
-        result.wait()
+    build(environment, settings)
+    environment.run()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+from collections import Counter
 from dataclasses import dataclass
 
 from pyflink.common import Configuration
@@ -17,11 +18,52 @@ from connectors.stream_settings import StreamSettings
 
 @dataclass(frozen=True)
 class Environment:
-    """A stream and its table environment, and whether it is a local mini cluster of this process."""
+    """A stream and its table environment, and whether it is a local mini cluster of this process.
+
+    A savepoint finds an operator's state by the operator's id. Flink numbers SQL's operators through the whole program,
+    so a change to one query would cut all the others off from their state, the Kafka offsets among it. Here each is
+    named by its query, by what it is and, where the query has several of a kind, by its place among those:
+    ``frames:kafka``, ``frames:calc``, ``frames:calc:2``.
+    """
 
     stream: StreamExecutionEnvironment
     table: StreamTableEnvironment
+    name: str
     local: bool
+
+    def begin_query(self, query: str) -> None:
+        """What is translated from here on belongs to ``query``."""
+        configuration = self.table.get_config()
+        configuration.set("table.exec.uid.generation", "ALWAYS")
+        configuration.set("table.exec.uid.format", f"{query}:<transformation>:<id>")
+
+    def insert(self, query: str, sql: str) -> None:
+        """Make an INSERT a part of the job, as the query of that name."""
+        self.begin_query(query)
+        statements = self.table.create_statement_set()
+        statements.add_insert_sql(sql)
+        statements.attach_as_datastream()
+
+    def fix_ids(self) -> None:
+        """Give SQL's operators the ids that last."""
+        found = {}
+        for root in self.stream._j_stream_execution_environment.getTransformations().toArray():
+            for transformation in root.getTransitivePredecessors().toArray():
+                found[transformation.getId()] = transformation
+        seen: Counter[str] = Counter()
+        for _, transformation in sorted(found.items()):
+            query, _, rest = (transformation.getUid() or "").partition(":")
+            kind, _, number = rest.rpartition(":")
+            if kind and number.isdigit():  # else it is not SQL's
+                seen[name := f"{query}:{kind}"] += 1
+                transformation.setUid(name if seen[name] == 1 else f"{name}:{seen[name]}")
+
+    def run(self) -> None:
+        """Start the job and, on a local mini cluster, wait for its end."""
+        self.fix_ids()
+        client = self.stream.execute_async(self.name)
+        if self.local:
+            client.get_job_execution_result().result()
 
 
 def stream_environment(settings: StreamSettings, name: str = "signals") -> Environment:
@@ -73,4 +115,4 @@ def stream_environment(settings: StreamSettings, name: str = "signals") -> Envir
     table = StreamTableEnvironment.create(env)
     # Windows that nobody reads in one piece must not be aggregated twice.
     table.get_config().set("table.optimizer.agg-phase-strategy", "ONE_PHASE")
-    return Environment(env, table, local=not submitted)
+    return Environment(env, table, name, local=not submitted)

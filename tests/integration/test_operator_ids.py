@@ -1,0 +1,66 @@
+"""What a savepoint needs of the jobs' graphs: an id that lasts on every operator, and one maximal parallelism."""
+
+import pytest
+
+import jobs.outcomes
+import jobs.signals
+from connectors import kafka as tables
+from connectors.job_settings import JobSettings
+from connectors.outcome_settings import OutcomeSettings
+from udfs.environment import Environment, stream_environment
+
+pytestmark = pytest.mark.integration
+
+#: `key_by` in Python is a map of its own that holds nothing.
+STATELESS = {"_stream_key_by_map_operator"}
+
+#: Operators with state: a savepoint of theirs is lost with the id. Taking one away or renaming it needs a new layout
+#: in tests/fixtures/savepoints and a word in docs/upgrades.md.
+STATEFUL = {
+    "signals": {"frames:kafka", "frames:group-window-aggregate", "changes:kafka", "features", "signals", "outbox:sink"},
+    "outcomes": {"frames:kafka", "frames:group-window-aggregate", "outcomes", "outbox:sink"},
+}
+
+
+def operators(environment: Environment) -> list[tuple[str | None, str, int]]:
+    """(id, name, maximal parallelism) of every operator."""
+    environment.fix_ids()
+    nodes = environment.stream._j_stream_execution_environment.getStreamGraph(False).getStreamNodes().toArray()
+    return [(node.getTransformationUID(), node.getOperatorName(), node.getMaxParallelism()) for node in nodes]
+
+
+def graph(kafka, name, monkeypatch, **more):
+    monkeypatch.setenv("PYTHONPATH", "")  # what the environment sets for the JVM it starts is taken back
+    monkeypatch.setenv("_python_worker_execution_mode", "process")
+    job, kind = (jobs.signals, JobSettings) if name == "signals" else (jobs.outcomes, OutcomeSettings)
+    own = {f: f"ids-{f}" for f in kind.model_fields if f.endswith("_topic")}
+    settings = kind.model_validate({"kafka": kafka.bootstrap, "out_prefix": "ids-", **own, **more})
+    job.check(settings)
+    environment = stream_environment(settings, name)
+    job.build(environment, settings)
+    return operators(environment)
+
+
+@pytest.mark.parametrize("name", ["signals", "outcomes"])
+@pytest.mark.parametrize("replay", [False, True])
+def test_every_operator_has_an_id_that_lasts(kafka, name, replay, monkeypatch):
+    found = graph(kafka, name, monkeypatch, replay=replay, exactly_once=replay, parallelism=2)
+    assert [one for one in found if one[0] is None and one[1] not in STATELESS] == []
+    ids = [uid for uid, *_ in found if uid is not None]
+    assert len(set(ids)) == len(ids)
+    assert not any(character.isdigit() for uid in ids for character in uid.partition(":")[2].partition(":")[0])
+    assert set(ids) >= STATEFUL[name]
+    assert {limit for *_, limit in found} == {128}
+
+
+def test_a_change_to_one_query_changes_no_id_of_an_operator_with_state(kafka, monkeypatch):
+    usual = tables.frames_query
+
+    def changed(*arguments, **more):
+        filtered = usual(*arguments, **more).replace("FROM messages", "FROM messages WHERE CHAR_LENGTH(symbol) < 100")
+        return f"{filtered} UNION ALL VALUES (0, 'another', 'source')"
+
+    monkeypatch.setattr(jobs.outcomes, "frames_query", changed)
+    found = {uid for uid, *_ in graph(kafka, "outcomes", monkeypatch)}
+    assert found >= STATEFUL["outcomes"]
+    assert "frames:values" in found, "the changed query is meant to be another graph"
