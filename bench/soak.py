@@ -152,6 +152,21 @@ class Rig:
             "python worker": workers
         }
 
+    def redis_kib(self) -> dict[str, int]:
+        """What Redis holds: KiB by kind of key, and in use altogether."""
+        import redis
+
+        client = redis.Redis.from_url(self.redis.url)
+        held: dict[str, int] = defaultdict(int)
+        keys = list(client.scan_iter(count=1_000))
+        with client.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.memory_usage(key)
+            for key, size in zip(keys, pipeline.execute(), strict=True):
+                held[key.decode() if key.startswith(b"signals:") else key.decode().split(":")[0]] += size or 0
+        found = {kind: size // 1024 for kind, size in sorted(held.items())}
+        return found | {"used": client.info("memory")["used_memory"] // 1024}
+
     def heap_mib(self) -> float:
         """Heap of the TaskManager in use; NaN while the JobManager does not know."""
         (found,) = rest(self.cluster, "/taskmanagers")["taskmanagers"]
@@ -278,6 +293,7 @@ def watch(rig: Rig, flow: Flow, warm_up_s: float, seconds: float, every_s: float
     began = time.monotonic()
     next_sample_s, next_heap_s = 0.0, 0.0
     before = rig.job_counts()
+    redis_kib: dict[str, int] = {}
     while (at_s := time.monotonic() - began) < warm_up_s + seconds:
         flow.step()
         if at_s >= next_heap_s:  # often, for the least of a quarter to be what a collection left
@@ -293,6 +309,7 @@ def watch(rig: Rig, flow: Flow, warm_up_s: float, seconds: float, every_s: float
             ids[name] = own
         recent = flow.latency(at_s - every_s, at_s)
         if at_s >= warm_up_s:
+            redis_kib = redis_kib or rig.redis_kib()
             for name, sample in now.items():
                 series[name].append(sample)
         memory = ", ".join(f"{name} {s.rss_mib:.0f} MiB {s.threads} thr {s.files} fd" for name, s in now.items())
@@ -327,6 +344,7 @@ def watch(rig: Rig, flow: Flow, warm_up_s: float, seconds: float, every_s: float
         "rows": flow.rows, "signals": flow.signals, "relay_messages": rig.relay_messages,
         **{name: after[name] - before[name] for name in ("restarts", "failed_checkpoints", "checkpoints")},
         "checkpoint_bytes": after["checkpoint_bytes"],
+        "redis_kib_before": redis_kib, "redis_kib_after": rig.redis_kib(),
         "latency_first_quarter": first, "latency_last_quarter": last,
         "p50_drift_pct": round(100 * (last["p50_ms"] / first["p50_ms"] - 1), 1),
         "p99_drift_pct": round(100 * (last["p99_ms"] / first["p99_ms"] - 1), 1),

@@ -17,6 +17,7 @@ import redis.asyncio
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from connectors.redis_packer import Packer
 from connectors.secret_files import SecretError, secret
 
 
@@ -54,6 +55,7 @@ def connect(url: str, timeout_s: float = 5.0) -> redis.Redis:
         socket_connect_timeout=timeout_s,
         retry=Retry(ExponentialBackoff(cap=5, base=0.1), 10),
         retry_on_error=[redis.ConnectionError, redis.TimeoutError],
+        command_packer=Packer(),
         **security_options(url),
     )
 
