@@ -3,8 +3,9 @@
 # make check  format, lint, types and unit tests: what pre-commit and CI run
 # make bench  the measurements behind bench/README.md
 # make soak   an hour at half load: memory, files, threads, latency (ARGS="--minutes 5" for less)
+# make chaos  the whole system under 200 faults beside an undisturbed run (docs/chaos.md)
 # make lock   the hash-pinned locks of the images; make licences, make sbom, make audit: what they ship
-.PHONY: demo setup test check unit bench soak wheel constraints lock licences sbom audit clean
+.PHONY: demo setup test check unit bench soak chaos wheel constraints lock licences sbom audit clean
 PY := .venv/bin/python
 
 demo: setup
@@ -33,6 +34,9 @@ bench: setup
 
 soak: setup
 	$(PY) bench/soak.py $(ARGS)
+
+chaos: setup
+	$(PY) -m tests.chaos $(ARGS)
 
 constraints: setup
 	@{ sed -n 1p constraints.txt; $(PY) -m pip freeze --exclude-editable; } > constraints.new && mv constraints.new constraints.txt

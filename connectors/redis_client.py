@@ -48,12 +48,13 @@ def security_options(url: str) -> dict[str, Any]:
 
 
 def connect(url: str, timeout_s: float = 5.0) -> redis.Redis:
-    """A client that reconnects with backoff for about 30 s before it gives up."""
+    """A client that tries a lost or refused connection again for about a second before it gives up."""
     return redis.Redis.from_url(
         url,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
-        retry=Retry(ExponentialBackoff(cap=5, base=0.1), 10),
+        # A refused connection is an OSError in here: unnamed, it would not be tried again at all.
+        retry=Retry(ExponentialBackoff(cap=0.2, base=0.05), 3, (redis.ConnectionError, redis.TimeoutError, OSError)),
         retry_on_error=[redis.ConnectionError, redis.TimeoutError],
         command_packer=Packer(),
         **security_options(url),

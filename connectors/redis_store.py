@@ -10,20 +10,33 @@
 Times of life are counted in event time: ``signal:{id}`` lives ``expires_ms - created_ms`` from its writing (so a replay
 of old bars behaves like a live run), and the active set is cut at the newest event time seen, not at the wall clock.
 
-Guarantee: at-least-once in, effectively once out, for as long as a signal lives (at least :data:`MEMORY_MS`).
+Guarantee: at-least-once in, effectively once out, for as long as a signal lives (at least :data:`MEMORY_MS`). While the
+server is away a write waits for it, :data:`PATIENCE_S` at most: then the job fails, and writes the frame again when it
+has restarted from its checkpoint.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import redis
 
 from connectors import redis_keys
 from connectors.redis_bars import push_bars, trim_bars
 from models.messages import Bar, News, Outcome, Signal, encode
 
+log = logging.getLogger("redis_store")
+
 #: Least time that a written signal is remembered, so that a replay does not write it again.
 MEMORY_MS = 24 * 3_600_000
+
+#: Seconds that a write waits for a server that is away. Well below the 180 s after which Flink takes a task that does
+#: not obey a cancellation for hung, and ends its TaskManager.
+PATIENCE_S = 90.0
 
 #: Finished outcomes kept of each symbol.
 OUTCOMES_MAX = 5_000
@@ -91,13 +104,18 @@ return 1
 class RedisStore:
     """Writes over one client (see ``connectors.redis_client.connect``).
 
-    ``stream_maxlen`` bounds the signal stream, ``outcomes_max`` the finished outcomes kept of a symbol.
+    ``stream_maxlen`` bounds the signal stream, ``outcomes_max`` the finished outcomes kept of a symbol, ``patience_s``
+    how long a write waits for a server that is away.
     """
 
     def __init__(
-        self, client: Any, stream_maxlen: int = redis_keys.STREAM_MAXLEN, outcomes_max: int = OUTCOMES_MAX
+        self,
+        client: Any,
+        stream_maxlen: int = redis_keys.STREAM_MAXLEN,
+        outcomes_max: int = OUTCOMES_MAX,
+        patience_s: float = PATIENCE_S,
     ) -> None:
-        self.client = client
+        self.client, self._patience_s = client, patience_s
         self._stream_maxlen, self._outcomes_max = stream_maxlen, outcomes_max
         self._write_signal = client.register_script(_WRITE_SIGNAL)
         self._write_outcome = client.register_script(_WRITE_OUTCOME)
@@ -151,10 +169,32 @@ class RedisStore:
             pipeline.zremrangebyscore(redis_keys.SIGNALS_ACTIVE, "-inf", f"({self._event_ms}")
         if not len(pipeline):
             return 0, 0
-        replies = pipeline.execute()
-        for at, symbol, timeframe in pushed:
-            trim_bars(self.client, symbol, timeframe, int(replies[at]))
+        replies = self._execute(pipeline)
+        with contextlib.suppress(redis.ConnectionError, redis.TimeoutError):  # the next push trims as well
+            for at, symbol, timeframe in pushed:
+                trim_bars(self.client, symbol, timeframe, int(replies[at]))
         return sum(replies[first_signal:first_outcome]), sum(replies[first_outcome:last])
+
+    def _execute(self, pipeline: Any) -> list[Any]:
+        """The pipeline's replies; it is sent again, whole, while the server is away."""
+        commands, scripts = pipeline.command_stack, pipeline.scripts  # an execution that fails drops them
+        deadline = time.monotonic() + self._patience_s
+        told = False
+        while True:
+            pipeline.command_stack, pipeline.scripts = list(commands), set(scripts)
+            try:
+                replies: list[Any] = pipeline.execute()
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                if time.monotonic() > deadline:
+                    raise
+                if not told:
+                    log.warning("Redis is away (%s): waiting for it, at most %.0f s", error, self._patience_s)
+                    told = True
+                time.sleep(0.2)
+                continue
+            if told:
+                log.warning("Redis is back")
+            return replies
 
     def _add_signal(self, pipeline: Any, signal: Signal) -> None:
         self._event_ms = max(self._event_ms, signal.created_ms)

@@ -306,8 +306,11 @@ async def report_venues(holds: list[Held], url: str, stop: asyncio.Event) -> Non
 async def follow_feed(
     feed: KafkaFeed, bootstrap: str, sink: Sink, stop: asyncio.Event, dedupe: Dedupe, score: Scorer
 ) -> None:
-    """Read a Kafka topic through its mapping. Offsets are committed after what they became is on the broker."""
-    from confluent_kafka import Consumer
+    """Read a Kafka topic through its mapping. Offsets are committed after what they became is on the broker.
+
+    A commit that fails is made up for by the next one: what is read again meanwhile is known to ``dedupe``.
+    """
+    from confluent_kafka import Consumer, KafkaException
 
     consumer = Consumer(
         kafka_client(
@@ -315,6 +318,8 @@ async def follow_feed(
             group_id=f"signals-feed-{feed.source}",
             auto_offset_reset="earliest",
             enable_auto_commit=False,
+            # Who takes the place of a killed process waits this long for its partitions (45 s by default).
+            session_timeout_ms=10_000,
         )
     )
     consumer.subscribe([feed.topic])
@@ -336,12 +341,17 @@ async def follow_feed(
                     sink.publish(fresh)
                     metrics.MESSAGES.labels(f"feed:{feed.source}", feed.topic).inc()
                 for refused in parsed.rejects:
-                    letter = dead_letter(refused.payload, refused.reason, feed.topic, refused.field)
+                    letter = dead_letter(
+                        refused.payload, refused.reason, feed.topic, refused.field, record.partition(), record.offset()
+                    )
                     sink.dead(letter, now_ms())
                     metrics.REJECTED.labels(f"feed:{feed.source}", feed.topic).inc()
             if records:
                 await asyncio.to_thread(sink.flush)  # type: ignore[attr-defined]
-                await asyncio.to_thread(consumer.commit, asynchronous=False)
+                try:
+                    await asyncio.to_thread(consumer.commit, asynchronous=False)
+                except KafkaException as error:
+                    log.warning("feed %s: offsets not committed: %s", feed.source, error)
     finally:
         consumer.close()
 

@@ -1,11 +1,15 @@
 """The Redis writes against a real server: what is there after writing once, twice, out of order."""
 
 import random
+import threading
+import time
 
 import msgspec
 import pytest
 import redis
 
+from connectors.local import RedisServer
+from connectors.redis_client import connect
 from connectors.redis_store import RedisStore
 from models.messages import Bar, Outcome, Signal, decode
 
@@ -151,3 +155,25 @@ def test_features_prices_and_bars_of_a_frame(store):
     assert msgspec.json.decode(client.get("price:A")) == {"price": 2.0, "timestamp_ms": 60_000}
     assert client.lrange("bars:A:1m", 0, -1) == [b"[0,1.5,2.5,1.5,2.5,3.5,0]"]
     assert store.write_frame() == (0, 0)
+
+
+def test_a_write_waits_for_a_server_that_is_away_and_is_written_once(tmp_path):
+    with RedisServer(tmp_path, keep=True) as server:
+        store = RedisStore(connect(server.url))
+        store.write_frame(signals=[signal("before")])
+        server.kill()
+        written = []
+        frame = {"signals": [signal("after")], "prices": [("AAPL", 100.0, DAY)]}
+        writing = threading.Thread(target=lambda: written.append(store.write_frame(**frame)))
+        writing.start()
+        time.sleep(1.5)
+        assert not written
+        server.start()
+        writing.join(10)
+        assert written == [(1, 0)]
+        streamed = [fields[b"id"] for _, fields in store.client.xrange("signals:stream")]
+        assert streamed == [b"before-0", b"after-0"]
+        server.kill()
+        impatient = RedisStore(connect(server.url), patience_s=0.5)
+        with pytest.raises(redis.ConnectionError):
+            impatient.write_frame(signals=[signal("lost")])

@@ -1,0 +1,206 @@
+"""The whole system as processes: broker, Redis, ingestion, both jobs on a Flink cluster, relay; and who watches them.
+
+What dies is started again by the same command, as a supervisor would; the parts know nothing of one another's end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from bench.kill_taskmanager import await_task_managers
+from connectors.kafka import ensure_topics
+from connectors.local import Broker, FlinkCluster, PythonProcess, RedisServer, lasting_port
+from connectors.users import open_store
+from models.messages import Bar
+from tests.chaos.cluster import SETTINGS, Job, ZooKeeper, wait
+from tests.chaos.tape import BARS_TOPIC, FEED_TOPIC, MAPPING
+from tests.chaos.watch import Listener, Topics, newest_price_ms
+
+#: Whether something has come about.
+Condition = Callable[[], Any]
+
+#: Topics that are watched or compared, and their partitions.
+PARTITIONS = {FEED_TOPIC: 2, BARS_TOPIC: 2, "features": 2, "trading-signals": 2, "signal-outcomes": 2, "dead-letter": 1}
+#: The checkpoint folder can be filled when it is a file system of its own, of this size.
+CHECKPOINTS_MB = 64
+#: Bars of history that the outcomes job keeps, for signals that come as late as the longest fault lasts.
+HISTORY_HOURS = "1000000"
+
+
+class Relay(PythonProcess):
+    """The relay on a port that stays the same."""
+
+    def __init__(self, redis_url: str, folder: Path) -> None:
+        super().__init__("relay", ["-m", "relay"], folder, ready_line="relay listening on")
+        self.port = lasting_port()
+        self._settings = {
+            "REDIS_URL": redis_url, "PORT": str(self.port), "USERS_DSN": f"sqlite://{folder}/users.db",
+            "SNAPSHOT_SIGNALS_MAX": "1000000",
+        }  # fmt: skip
+        store = open_store(self._settings["USERS_DSN"])
+        store.add("chaos", tier="dynamic")
+        self.token = store.issue_token("chaos")
+
+    def environment(self) -> dict[str, str]:
+        """Settings as variables."""
+        return super().environment() | {f"SIGNALS_RELAY_{name}": value for name, value in self._settings.items()}
+
+
+class System:
+    """Use as a context; ``say`` prints a line of progress."""
+
+    def __init__(self, folder: Path, tape: list[Bar], say: Callable[[str], None]) -> None:
+        self.folder, self.tape, self.say = folder, tape, say
+        self.symbols = sorted({bar.symbol for bar in tape})
+        self._stack = contextlib.ExitStack()
+        self.cluster: FlinkCluster | None = None
+        self.high_availability = False
+        self.fillable = ""
+        self.checkpoints = folder / "checkpoints"
+
+    def __enter__(self) -> System:
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _start(self) -> None:
+        self.fillable = self._mount()
+        self.broker = self._stack.enter_context(Broker(self.folder / "kafka", partitions=2))
+        self.redis = self._stack.enter_context(RedisServer(self.folder / "redis", keep=True))
+        self.store = redis.Redis.from_url(self.redis.url, socket_timeout=2)
+        for topic, count in PARTITIONS.items():
+            ensure_topics(self.broker.bootstrap, [topic], count)
+        mapping, settings = self.folder / "tape.toml", self.folder / "ingest.toml"
+        mapping.write_text(MAPPING)
+        settings.write_text(f'venues = []\nfeeds = ["{mapping}"]\nresume_records = 20000\n')
+        ingest = ["-m", "cli", "ingest", "--kafka", self.broker.bootstrap, "--config", str(settings)]
+        self.ingest = PythonProcess("ingest", ingest, self.folder / "ingest", ready_line="metrics:")
+        self._stack.enter_context(self.ingest)
+        self.relay = self._stack.enter_context(Relay(self.redis.url, self.folder / "relay"))
+        self.listener = Listener(self.relay.port, self.relay.token)
+        self._stack.callback(self.listener.close)
+        self.topics = Topics(
+            self.broker.bootstrap,
+            {name: PARTITIONS[name] for name in ("features", "signal-outcomes", "dead-letter")},
+            self.tape,
+        )
+        self._stack.callback(self.topics.close)
+        self._stack.callback(self._stop_cluster)
+        self._start_cluster({})
+        both = ["--kafka", self.broker.bootstrap, "--redis", self.redis.url]
+        assert self.cluster is not None
+        self.signals = Job("signals", self.cluster, [*both, "--group-id", "chaos-signals"])
+        more = ["--group-id", "chaos-outcomes", "--history-hours", HISTORY_HOURS]
+        self.outcomes = Job("outcomes", self.cluster, [*both, *more])
+        self.submit()
+
+    def _mount(self) -> str:
+        """Give checkpoints a file system of their own; why not, if that cannot be."""
+        self.checkpoints.mkdir()
+        if os.geteuid() != 0:
+            return "the checkpoint folder cannot be a small file system: mounting one needs root"
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={CHECKPOINTS_MB}m", "tmpfs", str(self.checkpoints)]
+        done = subprocess.run(mount, capture_output=True, text=True)
+        if done.returncode:
+            return f"the checkpoint folder cannot be a small file system: {done.stderr.strip()}"
+        self._stack.callback(subprocess.run, ["umount", "-l", str(self.checkpoints)], check=False)
+        return ""
+
+    # The cluster
+
+    @property
+    def jobs(self) -> tuple[Job, Job]:
+        """Both."""
+        return self.signals, self.outcomes
+
+    def _start_cluster(self, more: dict[str, str]) -> None:
+        folder = self.folder / ("cluster-ha" if more else "cluster")
+        settings = SETTINGS | {"execution.checkpointing.dir": self.checkpoints.as_uri()} | more
+        self.cluster = FlinkCluster(task_managers=2, settings=settings, folder=folder, installed=True)
+        self.cluster.start()
+
+    def _stop_cluster(self) -> None:
+        if self.cluster is not None:
+            self.cluster.stop()
+
+    def submit(self, *, resume: bool = False) -> None:
+        """Submit both jobs, side by side; with ``resume`` each from its last retained checkpoint."""
+        failures: list[BaseException] = []
+
+        def one(job: Job) -> None:
+            try:
+                job.submit(job.newest_checkpoint(self.checkpoints) if resume else None)
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=one, args=(job,)) for job in self.jobs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+
+    def turn_high_availability_on(self) -> None:
+        """Move both jobs from their last checkpoints to a cluster that keeps its own in ZooKeeper."""
+        self._stop_cluster()
+        keeper = self._stack.enter_context(ZooKeeper(self.folder / "zookeeper"))
+        self._stack.callback(self._stop_cluster)  # before the keeper
+        self._start_cluster(keeper.settings(self.folder / "ha"))
+        assert self.cluster is not None
+        for job in self.jobs:
+            job.cluster = self.cluster
+        self.submit(resume=True)
+        self.high_availability = True
+
+    def await_task_managers(self) -> None:
+        """Until both are registered."""
+        assert self.cluster is not None
+        await_task_managers(self.cluster, 2)
+
+    # How far things are
+
+    def row_after(self, number: int) -> Condition:
+        """Whether a bar of this number on the tape, or a later one, has its row."""
+        return lambda: self.topics.newest >= number
+
+    def outcome_after(self, number: int) -> Condition:
+        """Whether an outcome was told of a bar of this number or a later one."""
+        return lambda: self.topics.outcome_ms >= self.tape[number].end_ms
+
+    def price_after(self, number: int) -> Condition:
+        """Whether Redis holds a price of a bar of this number or a later one."""
+        return lambda: newest_price_ms(self.store, self.symbols) >= self.tape[number].end_ms
+
+    def heard_after(self, number: int) -> Condition:
+        """Whether the relay's client heard of a bar of this number or a later one."""
+        return lambda: self.listener.newest_ms >= self.tape[number].end_ms
+
+    def settle(self, bars: int, timeout_s: float) -> None:
+        """Until every bar has its row, and what follows from it has come out everywhere."""
+        wait("a row for every bar", lambda: len(self.topics.seen) >= bars, timeout_s)
+        for condition in (self.outcome_after, self.price_after, self.heard_after):
+            wait(f"the last bar's {condition.__name__}", condition(bars - 1), timeout_s)
+        wait("silence", lambda: time.monotonic() - self.topics.heard_at > 3, timeout_s)
+
+    def troubles(self) -> str:
+        """What the parts say, for a fault that was not mended."""
+        told = [f"{job.name}: {job.state()}\n{job.exception()[:3000]}" for job in self.jobs]
+        told += [f"{one.name}:\n{one.tail()}" for one in (self.ingest, self.relay)]
+        told += [f"newest row {self.topics.newest}, newest outcome {self.topics.outcome_ms}"]
+        return "\n".join(told)

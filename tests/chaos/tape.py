@@ -1,0 +1,118 @@
+"""The tape: real daily bars that a feed publishes at a steady pace, and messages that should not be among them.
+
+A faulty run plays the tape from its beginning and stops where its last fault was mended; the calm run is given the same
+bars. What is injected (poison, repeats, late and skewed bars) must leave no trace but its dead letters, so that the
+calm run does without.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from typing import Any
+
+import msgspec
+
+from bench.kill_taskmanager import real_bars
+from models.messages import Bar, encode
+
+FEED_TOPIC, BARS_TOPIC = "feed", "market-data-bars"
+#: What ingestion calls the feed: bars are published under this name.
+SOURCE = "tape"
+MAPPING = f"""topic = "{FEED_TOPIC}"
+source = "{SOURCE}"
+message = "bar"
+[fields]
+""" + "".join(
+    f'{name} = "{name}"\n'
+    for name in ("symbol", "timeframe", "start_ms", "end_ms", "open", "high", "low", "close", "volume")
+)
+
+MINUTE_MS = 60_000
+#: Further than this in the future of its arrival a bar is refused (udfs.frames.FUTURE_TOLERANCE_MS).
+SKEW_MS = 5 * MINUTE_MS
+
+
+def make_tape(copies: int) -> list[Bar]:
+    """Five stocks' daily bars under ``copies`` names each, in order of time, as ingestion will name their source."""
+    return [msgspec.structs.replace(bar, source=SOURCE) for bar in real_bars(copies)]
+
+
+def producer(bootstrap: str) -> Any:
+    """A producer that outlives a broker that is away for minutes, and keeps order."""
+    from confluent_kafka import Producer
+
+    return Producer(
+        {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5, "message.timeout.ms": 600_000,
+         "reconnect.backoff.max.ms": 500, "log_level": 0}
+    )  # fmt: skip
+
+
+class Player:
+    """Publishes the tape on the feed's topic: the first ``prelude`` bars at once, then ``per_s`` bars a second."""
+
+    def __init__(self, bootstrap: str, tape: list[Bar], prelude: int, per_s: float, rng: random.Random) -> None:
+        self._producer, self._tape = producer(bootstrap), tape
+        self._prelude, self._per_s, self._rng = prelude, per_s, rng
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        #: How many bars have been handed to the producer, and until which of them stamps are skewed.
+        self.position = 0
+        self._skewed_until, self._skew_ms = 0, 0
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def skew(self, bars: int, by_ms: int) -> None:
+        """Give the next bars Kafka time stamps of a clock that is wrong."""
+        self._skew_ms, self._skewed_until = by_ms, self.position + bars
+
+    def _run(self) -> None:
+        began = time.monotonic()
+        while not self._stop.is_set() and self.position < len(self._tape):
+            due = self._prelude + int((time.monotonic() - began) * self._per_s)
+            for bar in self._tape[self.position : due]:
+                stamp = bar.end_ms + (self._skew_ms if self.position < self._skewed_until else 0)
+                self._producer.produce(FEED_TOPIC, encode(bar), bar.symbol, timestamp=stamp)
+                self.position += 1
+            self._producer.poll(0.02)
+
+    def stop(self) -> int:
+        """End; how many bars were published, all of them on the broker."""
+        self._stop.set()
+        self._thread.join()
+        if left := self._producer.flush(120):
+            raise RuntimeError(f"{left} bars of the tape did not reach the broker")
+        return self.position
+
+
+def poison(rng: random.Random, bar: Bar) -> bytes:
+    """A message that is no sound bar."""
+    return rng.choice([
+        b"",
+        b"\xff\xfe\x00poison %d" % rng.randrange(10**9),
+        b"{not json %d" % rng.randrange(10**9),
+        encode(bar).replace(b'"close"', b'"klose"'),
+        encode(bar)[:-10],
+        encode(msgspec.structs.replace(bar, low=-bar.low)),
+        encode(msgspec.structs.replace(bar, high=bar.low / 2)),
+        encode(msgspec.structs.replace(bar, end_ms=bar.start_ms)),
+        b"[" * rng.randrange(2, 2_000),
+    ])  # fmt: skip
+
+
+def skewed(rng: random.Random, bar: Bar) -> bytes:
+    """A copy of a bar from a clock that is five minutes off: the venue's ahead, or the one of arrival behind."""
+    if rng.random() < 0.5:  # the venue's clock is ahead
+        shift_ms = SKEW_MS + 30_000
+        return encode(
+            msgspec.structs.replace(
+                bar,
+                start_ms=bar.start_ms + shift_ms,
+                end_ms=bar.end_ms + shift_ms,
+                ingestion_timestamp_ms=bar.end_ms,
+            )
+        )
+    return encode(msgspec.structs.replace(bar, ingestion_timestamp_ms=bar.end_ms - SKEW_MS - 1))  # ours is behind
