@@ -30,7 +30,7 @@ wheel: setup
 	$(PY) -m build --wheel --no-isolation
 
 bench: setup
-	$(PY) bench/throughput.py
+	$(PY) bench/peers.py
 
 soak: setup
 	$(PY) bench/soak.py $(ARGS)

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bench.throughput import create_stamped
+from bench.topics import create_stamped
 
 FIRST_MS = 1_699_972_200_000  # 2023-11-14 09:30 in New York
 

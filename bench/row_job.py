@@ -1,6 +1,6 @@
-"""The same graph as a naive PyFlink job would be written: one bar at a time, JSON in Python, `key_by(lambda)`.
+"""The same work as a naive PyFlink job would do it: one bar at a time, JSON in Python, `key_by(lambda)`.
 
-It calls our own compiled kernel and models, so that the difference measured is the way of carrying bars.
+It calls our own compiled kernel, models and decisions, so that the difference measured is the way of carrying bars.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from pyflink.common import SimpleStringSchema, Types, WatermarkStrategy
-from pyflink.datastream import KeyedProcessFunction, RuntimeContext
+from pyflink.datastream import DataStream, KeyedProcessFunction, OutputTag, RuntimeContext
 from pyflink.datastream.connectors.kafka import (
     KafkaOffsetsInitializer,
     KafkaRecordSerializationSchema,
@@ -21,57 +21,60 @@ from pyflink.datastream.connectors.kafka import (
 )
 from pyflink.datastream.state import ValueStateDescriptor
 
-from connectors.job_settings import parse_settings
-from models.bundle import bundle_folder, load_bundle
-from models.ensemble import ACTIONS, combine
+from connectors.job_settings import JobSettings, parse_settings
+from models.messages import Bar
 from udfs.environment import stream_environment
-from udfs.kernel import BAR_COLUMNS, CALENDARS, FeatureConfig, Kernel
+
+SIGNALS = OutputTag("signals", Types.STRING())
 
 
-class Features(KeyedProcessFunction):
-    """One bar in, one dict of features out; the symbol's state is one value."""
+class BarByBar(KeyedProcessFunction):
+    """One bar in, its row out, and a signal on the side where there is one; a symbol's state is two values."""
+
+    def __init__(self, prefix: str, policy: Path) -> None:
+        self._prefix, self._policy = prefix, policy
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        """Compile and claim the state."""
-        self._kernel = Kernel(FeatureConfig())
-        self._state = runtime_context.get_state(ValueStateDescriptor("series", Types.PICKLED_BYTE_ARRAY()))
+        """Compile, load the models and claim the state."""
+        from bench.engines.work import Work
 
-    def process_element(self, bar: dict, ctx: KeyedProcessFunction.Context) -> Iterator[dict]:
+        self._work = Work(self._prefix, self._policy)
+        self._features = runtime_context.get_state(ValueStateDescriptor("features", Types.PICKLED_BYTE_ARRAY()))
+        self._decisions = runtime_context.get_state(ValueStateDescriptor("decisions", Types.PICKLED_BYTE_ARRAY()))
+
+    def process_element(self, value: dict[str, Any], ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
         """One bar."""
-        kernel, width = self._kernel, len(self._kernel.names)
-        states, stored = kernel.new_states(1), self._state.value()
-        if stored is not None:
-            states[0] = kernel.decode_state(stored)
-        row = np.array([[*(bar.get(name, 0) for name in BAR_COLUMNS[:8]), CALENDARS["XNYS"]]], np.float64)
-        out, quality = np.empty((1, width)), np.empty((1, width), np.uint8)
-        kernel.run(states, np.zeros(1, np.int64), row, out, quality)
-        self._state.update(kernel.encode_state(states[0]))
-        yield {"symbol": bar["symbol"], "end_ms": bar["end_ms"], "values": out[0].tolist()}
+        work = self._work
+        features, decisions = work.feature_states(), work.decision_states()
+        if (kept := self._features.value()) is not None:
+            features.load(kept)
+            decisions.load(self._decisions.value())
+        frame = work.features(features, [Bar(**value)])
+        records = work.decide(decisions, frame, work.scores([frame])[0])
+        self._features.update(features.dump())
+        self._decisions.update(decisions.dump())
+        for record in records:
+            text = record.payload.decode()
+            yield text if record.topic == work.rows_topic else (SIGNALS, text)
 
 
-class Score:
-    """One dict in, JSON with the ensemble's decision out; loads the models on first use."""
-
-    def __init__(self, bundle: str) -> None:
-        self._path, self._bundle = bundle, None
-
-    def __call__(self, row: dict) -> str:
-        """One row."""
-        if self._bundle is None:
-            self._bundle = load_bundle(Path(self._path))
-            names = Kernel(FeatureConfig()).names
-            self._columns = [names.index(name) for name in self._bundle.features]
-        bundle = self._bundle
-        scores = bundle.score(np.array([[row["values"][i] for i in self._columns]]))
-        decision = combine(scores.probabilities, bundle.weights, bundle.thresholds)
-        action = int(decision.action[0])
-        row["action"] = ACTIONS[action] if action >= 0 else None
-        return json.dumps(row)
+def write(stream: DataStream, settings: JobSettings, name: str) -> None:
+    """Sink a stream of texts to an output topic."""
+    serializer = (
+        KafkaRecordSerializationSchema.builder()
+        .set_topic(settings.topic(name))
+        .set_value_serialization_schema(SimpleStringSchema())
+        .build()
+    )
+    stream.sink_to(
+        KafkaSink.builder().set_bootstrap_servers(settings.kafka).set_record_serializer(serializer).build()
+    )  # fmt: skip
 
 
 def main() -> None:
     """Run to the end of the topic."""
     settings = parse_settings(sys.argv[1:])
+    assert settings.policy is not None, "--policy is needed"
     environment = stream_environment(settings)
     source = (
         KafkaSource.builder()
@@ -83,22 +86,12 @@ def main() -> None:
         .set_value_only_deserializer(SimpleStringSchema())
         .build()
     )
-    serializer = (
-        KafkaRecordSerializationSchema.builder()
-        .set_topic(settings.topic("features"))
-        .set_value_serialization_schema(SimpleStringSchema())
-        .build()
+    bars = environment.stream.from_source(source, WatermarkStrategy.no_watermarks(), "bars").map(json.loads)
+    rows = bars.key_by(lambda bar: bar["symbol"]).process(
+        BarByBar(settings.out_prefix, settings.policy), Types.STRING()
     )
-    sink = KafkaSink.builder().set_bootstrap_servers(settings.kafka).set_record_serializer(serializer).build()
-    stream = environment.stream.from_source(source, WatermarkStrategy.no_watermarks(), "bars")
-    (
-        stream.map(json.loads)
-        .key_by(lambda bar: bar["symbol"])
-        .process(Features())
-        .disable_chaining()  # docs/adr/0001: else compiled code waits for itself
-        .map(Score(str(bundle_folder(settings.bundle))), Types.STRING())
-        .sink_to(sink)
-    )
+    write(rows, settings, "features")
+    write(rows.get_side_output(SIGNALS), settings, "trading-signals")
     environment.stream.execute("row by row")
 
 
