@@ -10,7 +10,8 @@ what is left to this job alone). All call the same compiled kernel, models and d
 differs: how it carries bars, batches them and keeps state. Flink SQL alone only copies the bar.
 
 The rate is the number of rows after the first batch over the time from that batch's stamp to the last (LogAppendTime of
-the broker), so it leaves out the start-up, which is printed beside it. Each engine runs alone, on one worker, snapshots every ten seconds.
+the broker), so it leaves out the start-up, which is printed beside it. Each engine runs alone, on one worker, with
+snapshots every ten seconds.
 Slow engines get the same minutes of fewer symbols. Rows are counted; those of a few symbols, and all signals, are
 compared with this job's, and an engine that differs or fails is marked so.
 
@@ -68,6 +69,7 @@ class Engine(NamedTuple):
 
 
 FLINK_RECOVERY = "keyed state, checkpoints"
+INPUT_KEPT = "input kept, worked off again"
 ENGINES = (
     Engine("thread", "this job, Python in the JVM", "jobs.signals", FLINK_RECOVERY, flink=True),
     Engine("process", "this job, Python beside the JVM", "jobs.signals", FLINK_RECOVERY,
@@ -80,10 +82,10 @@ ENGINES = (
            ("--groups", "8"), "bytewax"),
     Engine("quix", "Quix Streams", "bench.engines.quix_app", "RocksDB, changelog topics", (), "quix", few=True,
            ends=False),
-    Engine("pathway", "Pathway, keyed by symbol", "bench.engines.pathway_flow", "input kept, worked off again", (), "pathway",
-           few=True, ends=False),
-    Engine("pathway_groups", "Pathway, keyed by symbol group", "bench.engines.pathway_flow", "input kept, worked off again",
-           ("--groups", "8"), "pathway", few=True, ends=False),
+    Engine("pathway", "Pathway, keyed by symbol", "bench.engines.pathway_flow", INPUT_KEPT, (), "pathway",
+           ends=False),
+    Engine("pathway_groups", "Pathway, keyed by symbol group", "bench.engines.pathway_flow", INPUT_KEPT,
+           ("--groups", "8"), "pathway", ends=False),
     Engine("loop", "bare confluent-kafka loop", "bench.engines.loop", "none"),
     Engine("sql", "Flink SQL copying the bar", "bench.sql_job", "checkpoints", flink=True, rows_compared=False),
 )  # fmt: skip
@@ -231,7 +233,7 @@ class Bench:
 
 
 def steady(stamps: list[int]) -> tuple[int, float, float]:
-    """Records after the first burst, and the time (s) from its end to the last: a first batch's work is not in the span.
+    """Records after the first burst, and the times (s) of its end and of the last: a first batch's work is before it.
 
     >>> steady([0] * 500 + [1_000] * 500 + [2_000] * 500)
     (1000, 0.0, 2.0)

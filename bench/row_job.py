@@ -87,8 +87,10 @@ def main() -> None:
         .build()
     )
     bars = environment.stream.from_source(source, WatermarkStrategy.no_watermarks(), "bars").map(json.loads)
-    rows = bars.key_by(lambda bar: bar["symbol"]).process(
-        BarByBar(settings.out_prefix, settings.policy), Types.STRING()
+    rows = (
+        bars.key_by(lambda bar: bar["symbol"])
+        .process(BarByBar(settings.out_prefix, settings.policy), Types.STRING())
+        .disable_chaining()  # docs/adr/0001: else compiled code waits for itself
     )
     write(rows, settings, "features")
     write(rows.get_side_output(SIGNALS), settings, "trading-signals")
