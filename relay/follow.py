@@ -23,7 +23,7 @@ from connectors.redis_client import connect_asyncio
 from models.messages import News, Outcome, Signal, decode
 from relay.bundles import facts
 from relay.hub import Hub
-from relay.state import Event, Expired
+from relay.state import Event, Expired, position
 
 log = logging.getLogger("relay.follow")
 
@@ -69,7 +69,6 @@ class Follower:
     # Loading
 
     async def _load(self) -> None:
-        state = self.hub.state
         await self._load_system()
         with contextlib.suppress(ResponseError):  # no stream yet
             told: Any = await self.redis.xinfo_stream(redis_keys.SIGNALS_STREAM)
@@ -81,6 +80,11 @@ class Follower:
                 if event := self._fold(number.decode(), fields):
                     self.hub.remember(event)
             start = "(" + entries[-1][0].decode()
+        await self._adopt()
+
+    async def _adopt(self) -> None:
+        """Take in what Redis holds beside the stream: outcomes, and active signals whose entries are no longer kept."""
+        state = self.hub.state
         async for key in self.redis.scan_iter(match=redis_keys.outcomes_key("*"), count=1_000):
             for value in (await self._hash(key)).values():
                 with contextlib.suppress(msgspec.DecodeError):
@@ -138,24 +142,43 @@ class Follower:
 
     async def _follow(self) -> None:
         state = self.hub.state
+        unproven = ""  # a number behind which it is not known yet whether entries were cut off
         while True:
             try:
                 reply = await self.redis.xread({redis_keys.SIGNALS_STREAM: state.number}, count=_BATCH, block=1_000)
                 entries = reply[0][1] if reply else []
-                mode = state.mode
+                mode, before = state.mode, state.number
                 events = [e for number, fields in entries if (e := self._fold(number.decode(), fields)) is not None]
-                await self._load_context({e.symbol: e.signal.timeframe for e in events if e.signal is not None})
+                # What was folded in is not read again: it must reach the clients, whatever becomes of Redis meanwhile.
+                with contextlib.suppress(RedisError, OSError):
+                    await self._load_context({e.symbol: e.signal.timeframe for e in events if e.signal is not None})
                 for event in events:
                     self.hub.publish(event)
                     log.debug("%s published", event.kind, extra={"symbol": event.symbol, "signal_id": event.signal_id})
                     for listener in self.listeners:
                         listener(event)
                     await asyncio.sleep(0)  # let sockets and commands have their turn in a burst
+                if entries:
+                    unproven = unproven or before
+                    await self._mend(unproven)
+                    unproven = ""
                 self._told(True, changed=state.mode != mode)
             except (RedisError, OSError) as error:
                 self._told(False)
                 log.warning("Redis is away (%s); trying again", error)
                 await asyncio.sleep(0.5)
+
+    async def _mend(self, before: str) -> None:
+        """Where entries behind ``before`` were cut off before they were read, let every client begin anew."""
+        told: Any = await self.redis.xinfo_stream(redis_keys.SIGNALS_STREAM)
+        first = told["first-entry"] and told["first-entry"][0].decode()
+        if not first or position(first) <= position(before) or told.get("entries-added", 0) <= told["length"]:
+            return
+        log.warning("the stream was cut from %s to %s before it was read: clients begin anew", before, first)
+        self.hub.forget_until(first)
+        await self._adopt()
+        for client in list(self.hub.clients):
+            self.hub.send_snapshot(client)
 
     def _told(self, ok: bool, changed: bool = False) -> None:
         if ok != self.hub.pipeline_ok or changed:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import msgspec
 import psutil
 import pytest
 from websockets.exceptions import ConnectionClosed
+
+from connectors import redis_keys
 
 pytestmark = pytest.mark.integration
 
@@ -323,3 +326,31 @@ def test_what_is_wrong_at_start_is_said(redis_url, tmp_path, name, value, words)
     assert words in ended.stderr
     assert "Traceback" not in ended.stderr
     assert "PASSWORD" not in ended.stderr
+
+
+def test_clients_begin_anew_where_the_stream_was_cut_before_the_relay_read_it(relay, make_signal):
+    token = relay.token("ann")
+    with relay.client(token) as client:
+        client.until("system")
+        relay.publish(make_signal("s1"))
+        seen = client.until("dynamic_signal")["number"]
+        os.kill(relay.process.pid, signal.SIGSTOP)
+        for number in range(2, 8):
+            relay.publish(make_signal(f"s{number}"))
+        relay.redis.xtrim(redis_keys.SIGNALS_STREAM, maxlen=2, approximate=False)
+        os.kill(relay.process.pid, signal.SIGCONT)
+        snapshot = client.until("snapshot")
+        assert snapshot["reset"]
+        assert {one["data"]["signal_id"] for one in snapshot["signals"]} == {f"s{number}" for number in range(1, 8)}
+    assert "clients begin anew" in relay.log_text()
+    with relay.client(token, after=seen) as client:  # what is gone cannot be caught up with
+        assert not client.until("welcome")["resumed"]
+
+
+def test_a_signal_reaches_its_clients_though_its_bars_cannot_be_read(relay, make_signal):
+    with relay.client(relay.token("ann")) as client:
+        client.until("system")
+        made = make_signal("s1")
+        relay.redis.set(redis_keys.bars_key(made.symbol, made.timeframe), "no list: the read that follows fails")
+        relay.publish(made)
+        assert client.until("dynamic_signal")["data"]["signal_id"] == "s1"
