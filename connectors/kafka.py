@@ -14,8 +14,6 @@ from connectors.kafka_security import kafka_client, kafka_security
 
 #: Joins the messages of a frame. JSON text cannot hold this character.
 SEPARATOR = "\x1e"
-#: Separates topic, key, event time and payload of one outgoing message; JSON text cannot hold it either.
-FIELD = "\x1f"
 
 Clock = Literal["processing-time", "kafka-offset"]
 
@@ -187,21 +185,17 @@ def outbox_sink(
   `topic` STRING METADATA,
   `timestamp` TIMESTAMP_LTZ(3) METADATA,
   key STRING,
-  message STRING
+  message BYTES
 ) WITH (
   {_options(options)}
 )"""
 
 
-def publish_query(outgoing: str) -> str:
-    """INSERT that unnests each frame's joined messages (``topic FIELD key FIELD time FIELD payload``) into the sink."""
-    part = "SPLIT_INDEX(record, U&'\\001F', {})"
+def publish_query(outgoing: str, payload: str = "payload") -> str:
+    """INSERT that unnests rows of (topic, event_ms, payloads by key) into the sink; ``payload`` is one as SQL bytes."""
     return f"""INSERT INTO outbox
-SELECT {part.format(0)},
-  TO_TIMESTAMP_LTZ(CAST({part.format(2)} AS BIGINT), 3),
-  {part.format(1)},
-  {part.format(3)}
-FROM {outgoing} CROSS JOIN UNNEST(SPLIT(records, U&'\\001E')) AS unnested(record)"""
+SELECT topic, TO_TIMESTAMP_LTZ(event_ms, 3), key, {payload}
+FROM {outgoing} CROSS JOIN UNNEST(payloads) AS unnested(key, payload)"""
 
 
 def require_broker(bootstrap: str, timeout_s: float = 10) -> None:

@@ -18,8 +18,9 @@ import sys
 from connectors.kafka import bars_source, ensure_topics, frames_query, outbox_sink, publish_query, require_broker
 from connectors.outcome_settings import OutcomeSettings, parse_outcome_settings
 from connectors.redis_client import require_redis
+from udfs.carrier import carrier
 from udfs.environment import Environment, stream_environment
-from udfs.frame_outcomes import OUTPUT_TYPE, FollowSignals
+from udfs.frame_outcomes import FollowSignals
 
 
 def build(environment: Environment, settings: OutcomeSettings) -> None:
@@ -51,15 +52,16 @@ def build(environment: Environment, settings: OutcomeSettings) -> None:
     environment.begin_query("frames")
     frames = t_env.to_data_stream(t_env.sql_query(frames_query(settings.groups, settings.frame_length, topics=True)))
 
-    # (records): outcomes as outgoing messages; keyed state holds open signals and the bars kept
+    # (topic, event_ms, payloads): outcomes as outgoing messages; keyed state holds open signals and the bars kept
+    follow = FollowSignals(settings)
     records = (
         frames.key_by(lambda frame: frame[0])
-        .process(FollowSignals(settings), OUTPUT_TYPE)
+        .process(follow, follow.output_type)
         .uid("outcomes")
         .name("follow signals, and write Redis")
     )
     t_env.create_temporary_view("outgoing", t_env.from_data_stream(records))
-    environment.insert("outbox", publish_query("outgoing"))
+    environment.insert("outbox", publish_query("outgoing", carrier(settings.execution_mode).sql_payload))
 
 
 def check(settings: OutcomeSettings) -> None:

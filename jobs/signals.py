@@ -31,10 +31,9 @@ from connectors.kafka import (
 from connectors.redis_client import require_redis
 from models.bundle import BundleError, bundle_folder, load_bundle
 from models.policy import PolicyConfig, load_policy
+from udfs.carrier import carrier
 from udfs.environment import Environment, stream_environment
 from udfs.frame_features import CHANGES, FrameFeatures
-from udfs.frame_features import OUTPUT_TYPE as FEATURES_TYPE
-from udfs.frame_signals import OUTPUT_TYPE as RECORDS_TYPE
 from udfs.frame_signals import FrameSignals
 from udfs.kernel import FeatureConfig, Kernel
 from udfs.score import score_function
@@ -68,7 +67,9 @@ def build(environment: Environment, settings: JobSettings) -> None:
     t_env.execute_sql(
         changes_source(settings.kafka, settings.model_topic, bounded=settings.replay, group=settings.group_id)
     )
-    t_env.create_temporary_function("score", score_function(settings.bundle, kernel.names, kernel.feature_set_hash))
+    t_env.create_temporary_function(
+        "score", score_function(settings.bundle, kernel.names, kernel.feature_set_hash, settings.execution_mode)
+    )
 
     # (symbol_group, messages, places): raw JSON of many bars, joined in the JVM
     environment.begin_query("frames")
@@ -79,11 +80,11 @@ def build(environment: Environment, settings: JobSettings) -> None:
     changes = t_env.to_data_stream(t_env.from_path("changes")).broadcast(CHANGES)
 
     # (symbol_group, frame): one matrix of features a frame; keyed state holds each symbol's history
-    announced = control_topic.records(settings.kafka, settings.model_topic)
+    features = FrameFeatures(config, settings, control_topic.records(settings.kafka, settings.model_topic))
     featured = (
         frames.key_by(lambda frame: frame[0])
         .connect(changes)
-        .process(FrameFeatures(config, settings, announced), FEATURES_TYPE)
+        .process(features, features.output_type)
         .uid("features")
         .name("features in keyed state")
         .rescale()  # a thread of its own: two interpreters in one deadlock in compiled code, docs/adr/0001
@@ -96,16 +97,17 @@ def build(environment: Environment, settings: JobSettings) -> None:
         col("symbol_group"), col("frame"), call("score", col("frame")).alias("scores")
     )  # fmt: skip
 
-    # (records): decisions as outgoing messages; keyed state holds what was last said of each symbol
+    # (topic, event_ms, payloads): decisions as outgoing messages; keyed state holds what was last said of each symbol
+    signals = FrameSignals(kernel.names, kernel.feature_set_hash, settings, policy_of(settings))
     records = (
         t_env.to_data_stream(scored)
         .key_by(lambda frame: frame[0])
-        .process(FrameSignals(kernel.names, kernel.feature_set_hash, settings, policy_of(settings)), RECORDS_TYPE)
+        .process(signals, signals.output_type)
         .uid("signals")
         .name("decide, and write Redis")
     )
     t_env.create_temporary_view("outgoing", t_env.from_data_stream(records))
-    environment.insert("outbox", publish_query("outgoing"))
+    environment.insert("outbox", publish_query("outgoing", carrier(settings.execution_mode).sql_payload))
 
 
 def features_of(settings: JobSettings) -> FeatureConfig:

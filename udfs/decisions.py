@@ -24,7 +24,8 @@ from models.policy import CAUSES, TRIGGERS, UNCHANGED, Policy, PolicyConfig
 from models.record import record_hash, seal
 from models.risk import Halts
 from udfs.controls import apply_controls
-from udfs.frames import FeatureFrame, PartScores, ScoreFrame, dead_letter, outgoing
+from udfs.frames import FeatureFrame, PartScores, ScoreFrame, dead_letter
+from udfs.outbox import Outbox
 
 #: Why no signal follows a decision of a bundle whose age leaves no confidence.
 EXPIRED_CAUSE = "bundle_expired"
@@ -33,7 +34,7 @@ EXPIRED_CAUSE = "bundle_expired"
 class DecidedFrame(msgspec.Struct):
     """A frame's outgoing messages, its signals and news, and how many decisions were withheld, by cause."""
 
-    records: list[str]
+    records: Outbox
     signals: list[Signal]
     withheld: dict[str, int]
     news: list[News] = []
@@ -151,7 +152,7 @@ class Decider:
                 withheld[i] = EXPIRED_CAUSE
                 causes["no_models"] -= 1
                 causes[EXPIRED_CAUSE] = causes.get(EXPIRED_CAUSE, 0) + 1
-        records: list[str] = []
+        records = Outbox()
         signals: list[Signal] = []
         explained = self._explain(values, action, said.emit, verdicts, verdict_of)
         for i in np.flatnonzero(said.emit | (said.cancels >= 0)).tolist():
@@ -171,16 +172,17 @@ class Decider:
             if made.created_ms < self._emit_from_ms:
                 continue
             signals.append(made)
-            records.append(outgoing(self._topics["trading-signals"], made.symbol, made.created_ms, encode(made)))
+            records.add(self._topics["trading-signals"], made.symbol, made.created_ms, encode(made))
         if self._write_rows:
             names = [verdict.scores.bundle_id for verdict in verdicts]
-            records += self._rows(frame, names, verdict_of, bars, values, action, confidence, withheld)
+            self._rows(records, frame, names, verdict_of, bars, values, action, confidence, withheld)
         for shadow in scores.shadows:
-            records += self._shadow_rows(frame, scores, self._judge(shadow, bars, n), bars)
+            self._shadow_rows(records, frame, scores, self._judge(shadow, bars, n), bars)
         topic = self._topics["dead-letter"]
         now_ms = int(time.time() * 1000)
         letters = frame.dead_letters + [encode(dead_letter(source, reject)) for source, reject in heard.refused]
-        records += [outgoing(topic, str(frame.group), now_ms, letter) for letter in letters]
+        for letter in letters:
+            records.add(topic, str(frame.group), now_ms, letter)
         return DecidedFrame(records, signals, causes, heard.news)
 
     def _judge(self, scores: PartScores, bars: NDArray[np.float64], n: int) -> Verdict:
@@ -280,8 +282,13 @@ class Decider:
         )  # fmt: skip
 
     def _shadow_rows(
-        self, frame: FeatureFrame, scores: ScoreFrame, verdict: Verdict, bars: NDArray[np.float64]
-    ) -> list[str]:
+        self,
+        records: Outbox,
+        frame: FeatureFrame,
+        scores: ScoreFrame,
+        verdict: Verdict,
+        bars: NDArray[np.float64],
+    ) -> None:
         """What a bundle in shadow would have said, for its own topic."""
         n = len(frame)
         in_force = [""] * n
@@ -289,7 +296,6 @@ class Decider:
             for i in part.part.bar_numbers(n).tolist():
                 in_force[i] = part.bundle_id
         series, index = frame.series, frame.row_series()
-        records = []
         for place, i in enumerate(verdict.scores.part.bar_numbers(n).tolist()):
             end_ms = int(bars[i, 1])
             if end_ms < self._emit_from_ms:
@@ -307,11 +313,11 @@ class Decider:
                 model_votes=_votes(verdict.scores.models, verdict.decision, place),
                 skipped_models=verdict.scores.skipped,
             )
-            records.append(outgoing(self._topics[SHADOW_TOPIC], symbol, end_ms, encode(score)))
-        return records
+            records.add(self._topics[SHADOW_TOPIC], symbol, end_ms, encode(score))
 
     def _rows(
         self,
+        records: Outbox,
         frame: FeatureFrame,
         bundles: Sequence[str],
         verdict_of: NDArray[np.intp],
@@ -320,12 +326,12 @@ class Decider:
         actions: NDArray[np.int8],
         confidences: NDArray[np.float64],
         withheld: dict[int, str],
-    ) -> list[str]:
+    ) -> None:
+        """One row a bar, for topic ``features``."""
         topic, feature_hash = self._topics["features"], self.hash
         width = values.shape[1]
         quality = frame.quality_matrix().tobytes().decode("ascii")
         series = frame.series
-        records = []
         columns = zip(
             frame.row_series().tolist(),
             bars[:, 0].astype(np.int64).tolist(),
@@ -355,8 +361,7 @@ class Decider:
                 bundle=bundles[scored_by],
                 withheld=withheld.get(i, ""),
             )
-            records.append(outgoing(topic, symbol, end_ms, encode(message)))
-        return records
+            records.add(topic, symbol, end_ms, encode(message))
 
 
 def _votes(models: Sequence[str], decision: Decision, place: int) -> dict[str, tuple[Action, float]]:

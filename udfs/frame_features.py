@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from pyflink.common import Row, Types
+from pyflink.common import Row, TypeInformation, Types
 from pyflink.datastream import KeyedBroadcastProcessFunction, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
@@ -24,14 +24,12 @@ from connectors.side_log import SideLog, SideMessage
 from models.expiry import calendar_name
 from models.messages import News, OptionSummary, Status, encode
 from udfs.bundle_control import BundleControl
+from udfs.carrier import carrier
 from udfs.catalogue import COUNT, LAST_END
 from udfs.frames import FeatureFrame, FrameReader, ParsedFrame, Reject, dead_letter, group_of, pack, part_controls
 from udfs.kernel import BAR_COLUMNS, CALENDARS, DUPLICATE, LATE, REVISED, VERDICTS, FeatureConfig, Kernel
 from udfs.series_states import SeriesStates
 from udfs.side_inputs import Event, SideInputs, due_ms
-
-#: What leaves the operator: symbol group and a packed FeatureFrame.
-OUTPUT_TYPE = Types.ROW_NAMED(["symbol_group", "frame"], [Types.INT(), Types.STRING()])
 
 #: Broadcast state: one entry, the JSON of ``models.control.ControlState``.
 CHANGES = MapStateDescriptor("bundle_changes", Types.STRING(), Types.STRING())
@@ -68,9 +66,16 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
     def __init__(self, config: FeatureConfig, settings: JobSettings, history: list[tuple[int, bytes]]) -> None:
         self._config, self._settings, self._history = config, settings, history
 
+    @property
+    def output_type(self) -> TypeInformation:
+        """What leaves the operator: symbol group and a packed FeatureFrame."""
+        frame = carrier(self._settings.execution_mode).frame_type
+        return Types.ROW_NAMED(["symbol_group", "frame"], [Types.INT(), frame])
+
     def open(self, runtime_context: RuntimeContext) -> None:
         """Compile the kernel, claim the state, and read the side inputs to their end."""
         settings = self._settings
+        self._carrier = carrier(settings.execution_mode)
         self._kernel = Kernel(self._config)
         self._reader = FrameReader(settings.groups)
         self._control = BundleControl(
@@ -125,7 +130,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
         changes.put(_CHANGES_KEY, state)
         if refused and self._first_instance:
             letter = dead_letter(self._settings.model_topic, Reject(place, payload, "bundle", refused))
-            yield Row(0, pack(FeatureFrame.without_bars(0, len(self._kernel.names), [encode(letter)])))
+            yield self._row(FeatureFrame.without_bars(0, len(self._kernel.names), [encode(letter)]))
 
     def process_element(self, value: Row, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[Row]:
         """One frame."""
@@ -181,7 +186,10 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
             received_ms=received_ms,
             featured_ms=time.time() * 1000,
         )
-        yield Row(group, pack(frame))
+        yield self._row(frame)
+
+    def _row(self, frame: FeatureFrame) -> Row:
+        return Row(frame.group, self._carrier.wrap(pack(frame)))
 
     def _run(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pyflink.common import Row, Types
+from pyflink.common import Row, TypeInformation, Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor
 
@@ -18,11 +18,9 @@ from connectors.redis_store import RedisStore
 from models.messages import Outcome
 from models.performance import latest
 from models.tracker import Tracker
-from udfs.frames import join
+from udfs.carrier import carrier
+from udfs.outbox import Outbox
 from udfs.outcome_frames import OutcomeFrames, changed_records, outdated_keys, restore
-
-#: What leaves the operator: the frame's outgoing messages, joined.
-OUTPUT_TYPE = Types.ROW_NAMED(["records"], [Types.STRING()])
 
 #: The watermark at the end of a bounded input.
 _END_OF_INPUT = 9_223_372_036_854_775_807
@@ -31,14 +29,20 @@ _BEFORE_ALL = -9_223_372_036_854_775_808
 
 
 class FollowSignals(KeyedProcessFunction):
-    """Frame of bars, signals and statuses (symbol_group, messages, places) in, joined outcomes out."""
+    """Frame of bars, signals and statuses (symbol_group, messages, places) in, outgoing messages of each topic out."""
 
     def __init__(self, settings: OutcomeSettings) -> None:
         self._settings = settings
 
+    @property
+    def output_type(self) -> TypeInformation:
+        """What leaves the operator: the outgoing messages of one topic of a frame, in columns."""
+        return carrier(self._settings.execution_mode).outbox_type
+
     def open(self, runtime_context: RuntimeContext) -> None:
         """Claim the state, connect to Redis, compile."""
         self._frames = OutcomeFrames(self._settings)
+        self._carrier = carrier(self._settings.execution_mode)
         self._trackers: dict[int, Tracker] = {}
         self._keys: dict[int, set[str]] = {}
         self._timers: dict[int, float] = {}
@@ -87,13 +91,12 @@ class FollowSignals(KeyedProcessFunction):
             self._set_timer(group, tracker, ctx)
         yield from self._publish(self._frames.records(told), latest(told))
 
-    def _publish(self, records: list[str], newest: list[Outcome]) -> Iterator[Row]:
+    def _publish(self, records: Outbox, newest: list[Outcome]) -> Iterator[Row]:
         if self._store is not None and newest:
             self._store.write_frame(outcomes=newest)
         self._outcome_count.inc(len(records))
         self._finished_count.inc(sum(one.status != "active" for one in newest))
-        if records:
-            yield Row(join(records))
+        yield from self._carrier.rows(records)
 
     def _tracker_of(self, group: int) -> Tracker:
         tracker = self._trackers.get(group)

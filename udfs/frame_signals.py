@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pyflink.common import Row, Types
+from pyflink.common import Row, TypeInformation, Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
@@ -20,21 +20,24 @@ from connectors.redis_store import RedisStore
 from connectors.system_status import SystemStatus
 from models.policy import PolicyConfig
 from models.risk import Halts
-from udfs.frames import FeatureFrame, ScoreFrame, join, latest_values, unpack_features, unpack_scores
+from udfs.carrier import carrier
+from udfs.frames import FeatureFrame, ScoreFrame, latest_values, unpack_features, unpack_scores
 from udfs.job_metrics import JobMetrics
 from udfs.series_states import SeriesStates
 
-#: What leaves the operator: the frame's outgoing messages, joined.
-OUTPUT_TYPE = Types.ROW_NAMED(["records"], [Types.STRING()])
-
 
 class FrameSignals(KeyedProcessFunction):
-    """Scored frame (symbol_group, frame, scores) in, joined outgoing messages out."""
+    """Scored frame (symbol_group, frame, scores) in, outgoing messages of each topic out."""
 
     def __init__(
         self, names: Sequence[str], feature_set_hash: str, settings: JobSettings, policy: PolicyConfig
     ) -> None:
         self._names, self._hash, self._settings, self._policy = tuple(names), feature_set_hash, settings, policy
+
+    @property
+    def output_type(self) -> TypeInformation:
+        """What leaves the operator: the outgoing messages of one topic of a frame, in columns."""
+        return carrier(self._settings.execution_mode).outbox_type
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Load the bundle's rules, connect to Redis, claim the state."""
@@ -42,6 +45,7 @@ class FrameSignals(KeyedProcessFunction):
         from models.shelf import Shelf
         from udfs.decisions import Decider
 
+        self._carrier = carrier(self._settings.execution_mode)
         self._shelf = shelf = Shelf(self._names, self._hash)
         self._bundle = shelf.get(self._settings.bundle)
         self._decider = Decider(shelf.get, self._names, self._hash, self._settings, self._policy)
@@ -71,7 +75,8 @@ class FrameSignals(KeyedProcessFunction):
 
     def process_element(self, value: Row, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
         """One frame."""
-        frame, scores = unpack_features(value[1]), unpack_scores(value[2])
+        unwrap = self._carrier.unwrap
+        frame, scores = unpack_features(unwrap(value[1])), unpack_scores(unwrap(value[2]))
         self._states.of_group(frame.group)
         rows = np.fromiter((self._states.row(frame.group, series[:2]) for series in frame.series), np.int64)
         before = self._states.matrix[rows]
@@ -94,8 +99,7 @@ class FrameSignals(KeyedProcessFunction):
             self._store.write_frame(signals=decided.signals, news=decided.news, **latest_values(frame, self._names))
         self._metrics.count(frame, scores, decided)
         self._report(frame, scores)
-        if decided.records:
-            yield Row(join(decided.records))
+        yield from self._carrier.rows(decided.records)
 
     def _report(self, frame: FeatureFrame, scores: ScoreFrame) -> None:
         """Tell the system page how the job does, at most once a second."""

@@ -15,11 +15,10 @@ from typing import TypedDict
 
 import msgspec
 import numpy as np
-import pybase64
 from numpy.typing import NDArray
 
 from connectors import publisher
-from connectors.kafka import FIELD, SEPARATOR
+from connectors.kafka import SEPARATOR
 from models.messages import TIMEFRAME_MS, Bar, DeadLetter
 from udfs.catalogue import BAR_COLUMNS
 
@@ -348,29 +347,19 @@ _unpack_features = msgspec.msgpack.Decoder(FeatureFrame).decode
 _unpack_scores = msgspec.msgpack.Decoder(ScoreFrame).decode
 
 
-def pack(frame: FeatureFrame | ScoreFrame) -> str:
-    """The frame as base64 text: a STRING crosses the JVM in one piece, a byte array byte by byte."""
-    return pybase64.b64encode_as_string(_pack(frame))
+def pack(frame: FeatureFrame | ScoreFrame) -> bytes:
+    """The frame as MessagePack; :mod:`udfs.carrier` says how the bytes travel."""
+    return _pack(frame)
 
 
-def unpack_features(text: str) -> FeatureFrame:
+def unpack_features(data: bytes) -> FeatureFrame:
     """The inverse of :func:`pack`."""
-    return _unpack_features(pybase64.b64decode(text))
+    return _unpack_features(data)
 
 
-def unpack_scores(text: str) -> ScoreFrame:
+def unpack_scores(data: bytes) -> ScoreFrame:
     """The inverse of :func:`pack`."""
-    return _unpack_scores(pybase64.b64decode(text))
-
-
-def outgoing(topic: str, key: str, event_ms: int, payload: bytes) -> str:
-    """One message of a frame's outbox, as :func:`connectors.kafka.publish_query` takes it apart."""
-    return f"{topic}{FIELD}{key}{FIELD}{event_ms}{FIELD}{payload.decode()}"
-
-
-def join(records: list[str]) -> str:
-    """A frame's outgoing messages as one text."""
-    return SEPARATOR.join(records)
+    return _unpack_scores(data)
 
 
 class LatestValues(TypedDict):

@@ -21,7 +21,8 @@ from connectors.outcome_settings import OutcomeSettings
 from models.messages import TIMEFRAME_MS, Outcome, Signal, Status, encode
 from models.performance import latest
 from models.tracker import Series, Tracker
-from udfs.frames import FrameReader, Reject, dead_letter, outgoing
+from udfs.frames import FrameReader, Reject, dead_letter
+from udfs.outbox import Outbox
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ _status = msgspec.json.Decoder(Status)
 class FrameOutcomes(msgspec.Struct):
     """What a frame gave: messages to send, the newest outcome of each signal for Redis, and what was refused."""
 
-    records: list[str]
+    records: Outbox
     newest: list[Outcome]
     bars_refused: int = 0
     signals_refused: int = 0
@@ -78,12 +79,15 @@ class OutcomeFrames:
         records = self.records(told)
         now_ms = int(time.time() * 1000)
         for topic, reject in rejects:
-            records.append(outgoing(self._dead, str(group), now_ms, encode(dead_letter(topic, reject))))
+            records.add(self._dead, str(group), now_ms, encode(dead_letter(topic, reject)))
         return FrameOutcomes(records, latest(told), bars_refused, len(rejects))
 
-    def records(self, told: Iterable[Outcome]) -> list[str]:
+    def records(self, told: Iterable[Outcome]) -> Outbox:
         """Outcomes as outgoing messages."""
-        return [outgoing(self._out, one.symbol, one.updated_ms, encode(one)) for one in told]
+        records = Outbox()
+        for one in told:
+            records.add(self._out, one.symbol, one.updated_ms, encode(one))
+        return records
 
     @staticmethod
     def _decode(

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pyflink.table import DataTypes, FunctionContext
+from pyflink.table import FunctionContext
 from pyflink.table.udf import ScalarFunction, UserDefinedScalarFunctionWrapper, udf
 
+from udfs.carrier import carrier
 from udfs.frames import FeatureFrame, Part, PartScores, ScoreFrame, pack, unpack_features
 
 if TYPE_CHECKING:
@@ -31,13 +32,15 @@ class Score(ScalarFunction):
     them. ``names`` is the catalogue's feature order, from which a bundle's inputs are picked by name.
     """
 
-    def __init__(self, bundle: str, names: Sequence[str], feature_set_hash: str) -> None:
+    def __init__(self, bundle: str, names: Sequence[str], feature_set_hash: str, execution_mode: str) -> None:
         self._bundle_name, self._names, self._hash = bundle, tuple(names), feature_set_hash
+        self._mode = execution_mode
 
     def open(self, function_context: FunctionContext) -> None:
         """Load the models, verify them, and run them once so that the first frame does not pay for it."""
         from models.shelf import Shelf
 
+        self._carrier = carrier(self._mode)
         self._shelf = Shelf(self._names, self._hash)
         self._monitors: dict[str, DriftMonitor] = {}
         self._told_s = time.monotonic()
@@ -47,7 +50,7 @@ class Score(ScalarFunction):
     def eval(self, frames: pd.Series) -> pd.Series:
         """Score a batch of frames together and deal the results out again."""
         began_s = time.perf_counter()
-        unpacked = [unpack_features(text) for text in frames]
+        unpacked = [unpack_features(self._carrier.unwrap(frame)) for frame in frames]
         results = [ScoreFrame([], []) for _ in unpacked]
         for reference in dict.fromkeys(part.bundle for frame in unpacked for part in (*frame.parts, *frame.shadows)):
             self._score(reference, unpacked, results)
@@ -57,7 +60,7 @@ class Score(ScalarFunction):
             result.score_us, result.scored_ms = spent_us, now_ms
         if results:
             results[-1].drift = drift
-        return pd.Series([pack(result) for result in results])
+        return pd.Series([self._carrier.wrap(pack(result)) for result in results], dtype=object)
 
     def _score(self, reference: str, frames: list[FeatureFrame], results: list[ScoreFrame]) -> None:
         """Everything that one bundle is to score in the batch, in one call."""
@@ -126,10 +129,12 @@ def _inputs(frame: FeatureFrame, part: Part, columns: NDArray[np.int64]) -> NDAr
     return values[:, columns] if not part.rows else values[part.bar_numbers(len(frame))][:, columns]
 
 
-def score_function(bundle: str, names: Sequence[str], feature_set_hash: str) -> UserDefinedScalarFunctionWrapper:
+def score_function(
+    bundle: str, names: Sequence[str], feature_set_hash: str, execution_mode: str
+) -> UserDefinedScalarFunctionWrapper:
     """:class:`Score` as Flink calls it."""
     return udf(
-        Score(bundle, names, feature_set_hash),
-        result_type=DataTypes.STRING(),
+        Score(bundle, names, feature_set_hash, execution_mode),
+        result_type=carrier(execution_mode).frame_data_type,
         func_type="pandas",
     )

@@ -5,7 +5,6 @@ import random
 
 import pytest
 
-from connectors.kafka import FIELD
 from connectors.outcome_settings import OutcomeSettings
 from models.messages import Bar, DeadLetter, Outcome, Signal, Status, decode, encode
 from models.tracker import Tracker
@@ -43,12 +42,7 @@ def frame(messages):
 
 
 def sent(records, topic, kind):
-    out = []
-    for record in records:
-        to, _, _, payload = record.split(FIELD)
-        if to == topic:
-            out.append(decode(payload.encode(), kind))
-    return out
+    return [decode(record.payload, kind) for record in records if record.topic == topic]
 
 
 def take(frames, tracker, *messages):
@@ -61,7 +55,7 @@ def test_a_frame_of_all_topics_gives_outcomes_by_symbol_and_event_time():
     told = sent(given.records, "signal-outcomes", Outcome)
     assert [(one.status, one.pnl_percent) for one in told] == [("active", pytest.approx(-0.1)), ("hit_target", 3.9)]
     assert [one.status for one in given.newest] == ["hit_target"]  # Redis is written the newest alone
-    assert given.records[1].split(FIELD)[1:3] == ["AAPL", str(BASE + 2 * MINUTE)]
+    assert list(given.records)[1][1:3] == ("AAPL", BASE + 2 * MINUTE)
 
 
 @pytest.mark.parametrize("detail", [{"ratio": 2.0}, {"new_rate": 2, "old_rate": 1}])

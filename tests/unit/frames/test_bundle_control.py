@@ -118,7 +118,7 @@ def rows(*numbers):
 
 def scored(frame, worker=None):
     if worker is None:
-        worker = Score("daily-swing", NAMES, HASH)
+        worker = Score("daily-swing", NAMES, HASH, "thread")
         worker.open(None)
     return unpack_scores(worker.eval(pd.Series([pack(frame)]))[0])
 
@@ -132,8 +132,7 @@ def decided(frame, scores, settings=None):
 
 
 def records(found, topic, kind):
-    parts = [record.split("\x1f") for record in found.records]
-    return [decode(part[3], kind) for part in parts if part[0] == topic]
+    return [decode(record.payload, kind) for record in found.records if record.topic == topic]
 
 
 def test_a_frame_across_a_barrier_is_scored_in_two_parts_as_each_bundle_scores_alone():
@@ -194,7 +193,7 @@ def test_confidence_falls_for_strange_rows_and_for_a_bundle_past_its_age(age_ms,
 
 
 def test_drift_figures_come_now_and_then_and_change_no_score():
-    worker = Score("daily-swing", NAMES, HASH)
+    worker = Score("daily-swing", NAMES, HASH, "thread")
     worker.open(None)
     frame = frame_of([Part("daily-swing")], [], n=700)
     first = scored(frame, worker)
