@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectors.job_settings import DEFAULT_BUNDLE, JobSettings
-from connectors.kafka import FIELD
 from models.bundle import columns_of
 from models.drift import DriftMonitor
 from models.expiry import calendar_name
@@ -181,11 +180,7 @@ class Work:
         """The outgoing messages of one frame of a key; updates the key's state."""
         rows = np.array([states.row(one[:2]) for one in frame.series], np.int64)
         decided = self._decider.decide(frame, scores, states.matrix, rows, states.account, states.heads, Halts())
-        made = []
-        for record in decided.records:
-            topic, key, _, payload = record.split(FIELD, 3)
-            made.append(Record(topic, key, payload.encode()))
-        return made
+        return [Record(record.topic, record.key, record.payload) for record in decided.records]
 
     def _calendar(self, symbol: str) -> float:
         code = self._calendars.get(symbol)
