@@ -1,11 +1,15 @@
 """Real servers for integration tests, started once a session on ports given by the OS."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from connectors.local import Broker, RedisServer
+
+# Flink's JVMs live for seconds here and share two cores with what they wait for: the quick compiler alone.
+os.environ.setdefault("JVM_ARGS", "-XX:TieredStopAtLevel=1")
 
 #: Recipes that made the fixtures; they need packages that our pins exclude.
 collect_ignore_glob = ["fixtures/*"]
