@@ -22,9 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench.live import FIRST_MS  # noqa: E402
 from bench.machine import description  # noqa: E402
-from bench.throughput import PARTITIONS, create_stamped, span  # noqa: E402
+from bench.topics import FIRST_MS, PARTITIONS, create_stamped, stamps  # noqa: E402
 
 TRADES, BARS = "market-data-trades", "market-data-bars"
 
@@ -62,8 +61,8 @@ def publish(bootstrap: str, trades: int, symbols: int, minutes: int) -> float:
     return size / trades
 
 
-def counted(bootstrap: str) -> tuple[int, int, int, int]:
-    """Bars, the trades in them, and the broker's stamps of the first and last."""
+def counted(bootstrap: str) -> tuple[int, int, float, float]:
+    """Bars, the trades in them, and the broker's stamps of the first and last, in seconds."""
     import msgspec
 
     from connectors.topics import read_topic
@@ -71,8 +70,8 @@ def counted(bootstrap: str) -> tuple[int, int, int, int]:
 
     decode = msgspec.json.Decoder(Bar).decode
     bars = [decode(value) for *_, value in read_topic(bootstrap, BARS)]
-    _, first, last = span(bootstrap, BARS)
-    return len(bars), sum(bar.trade_count or 0 for bar in bars), first, last
+    _, first_s, last_s = stamps(bootstrap, BARS)
+    return len(bars), sum(bar.trade_count or 0 for bar in bars), first_s, last_s
 
 
 def main() -> None:
@@ -105,10 +104,10 @@ def main() -> None:
             if job.wait():
                 raise SystemExit(f"jobs.bars failed:\n{log.read_text(errors='replace')[-3000:]}")
         print(f"job ended after {time.monotonic() - began:.0f} s", flush=True)
-        bars, inside, first_ms, last_ms = counted(broker.bootstrap)
+        bars, inside, first_s, last_s = counted(broker.bootstrap)
     if (bars, inside) != (given.symbols * given.minutes, given.trades):
         raise SystemExit(f"{bars:,} bars of {inside:,} trades for {given.trades:,} trades")
-    rate = given.trades * (given.minutes - 1) / given.minutes / ((last_ms - first_ms) / 1000)
+    rate = given.trades * (given.minutes - 1) / given.minutes / (last_s - first_s)
     print(f"{rate:,.0f} trades/s to {bars:,} bars")
     figures = {"trades_per_s": round(rate), "message_bytes": round(size), "bars": bars, "symbols": given.symbols}
     print(json.dumps(figures | {"machine": machine}))
