@@ -6,7 +6,7 @@ from confluent_kafka import Consumer, Producer
 
 from bench.engines.work import Work, arguments, decode_bars
 
-#: Bars a turn: the fastest of 500, 1,000, 2,000, 4,000 and 8,000.
+#: Bars a turn.
 BATCH = 2_000
 
 
