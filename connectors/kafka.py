@@ -172,7 +172,7 @@ def outbox_sink(
         "value.format": "raw",
         "value.fields-include": "EXCEPT_KEY",
         "sink.delivery-guarantee": "exactly-once" if exactly_once else "at-least-once",
-        "properties.linger.ms": "5",
+        "properties.linger.ms": "1",
         "properties.batch.size": "262144",
     }
     if exactly_once:

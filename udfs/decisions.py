@@ -19,12 +19,12 @@ from models.control import SHADOW_TOPIC, ShadowScore
 from models.decide import REQUIRED_FEATURES, NoSignal, cancellation, decide, signal_id
 from models.ensemble import ACTIONS, NONE, Decision, combine
 from models.expiry import calendar, calendar_name
-from models.messages import QUALITY, Action, Contribution, FeatureRow, News, Signal, encode
+from models.messages import QUALITY, TIMEFRAME_MS, Action, Contribution, FeatureRow, News, Signal, encode
 from models.policy import CAUSES, TRIGGERS, UNCHANGED, Policy, PolicyConfig
 from models.record import record_hash, seal
 from models.risk import Halts
 from udfs.controls import apply_controls
-from udfs.frames import FeatureFrame, PartScores, ScoreFrame, dead_letter
+from udfs.frames import FeatureFrame, Part, PartScores, ScoreFrame, dead_letter
 from udfs.outbox import Outbox
 
 #: Why no signal follows a decision of a bundle whose age leaves no confidence.
@@ -104,6 +104,34 @@ class Decider:
     def new_account(self) -> NDArray[np.float64]:
         """A fresh account row, one a symbol group."""
         return self._policy.new_account()
+
+    def warm_up(self, reference: str) -> DecidedFrame:
+        """Walk the way of a signal once on made-up numbers, so that the first real one does not pay for it."""
+        bundle = self._bundles(reference)
+        timeframe = bundle.manifest.timeframe
+        models = tuple(spec.name for spec in bundle.manifest.models)
+        values = np.ones((1, len(self.names)))
+        values[0, self._price] = 100.0
+        end_ms = 1_704_229_200_000.0  # the close of a session, in every calendar
+        bar = np.array([[end_ms - TIMEFRAME_MS[timeframe], end_ms, 100.0, 100.0, 100.0, 100.0, 1.0, 0.0]])
+        frame = FeatureFrame(
+            group=0,
+            width=len(self.names),
+            series=[("WARM-UP", timeframe, "")],
+            index=np.zeros(1, np.int32).tobytes(),
+            bars=bar.tobytes(),
+            values=values.tobytes(),
+            quality=b"." * len(self.names),
+            parts=[Part(reference)],
+            shadows=[],
+            dead_letters=[],
+        )
+        sure = np.tile([0.0, 0.0, 1.0], (1, len(models), 1))
+        scores = ScoreFrame([PartScores(frame.parts[0], bundle.id, models, sure.tobytes(), {})], [])
+        heads = {"WARM-UP": ""}
+        return self.decide(
+            frame, scores, self.new_states(1), np.zeros(1, np.int64), self.new_account(), heads, Halts()
+        )  # fmt: skip
 
     def decide(
         self,

@@ -29,6 +29,7 @@ from udfs.catalogue import COUNT, LAST_END
 from udfs.frames import FeatureFrame, FrameReader, ParsedFrame, Reject, dead_letter, group_of, pack, part_controls
 from udfs.kernel import BAR_COLUMNS, CALENDARS, DUPLICATE, LATE, REVISED, VERDICTS, FeatureConfig, Kernel
 from udfs.series_states import SeriesStates
+from udfs.settle import settle
 from udfs.side_inputs import Event, SideInputs, due_ms
 
 #: Broadcast state: one entry, the JSON of ``models.control.ControlState``.
@@ -111,6 +112,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
             for mark, reason in _MISSING.items()
         }
         self._warm_up()
+        settle()
 
     def _warm_up(self) -> None:
         """Compile every path before the first frame arrives."""

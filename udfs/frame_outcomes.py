@@ -36,7 +36,7 @@ class FollowSignals(KeyedProcessFunction):
 
     @property
     def output_type(self) -> TypeInformation:
-        """What leaves the operator: the outgoing messages of one topic of a frame, in columns."""
+        """What leaves the operator: outgoing messages of one topic and event time, by key."""
         return carrier(self._settings.execution_mode).outbox_type
 
     def open(self, runtime_context: RuntimeContext) -> None:

@@ -24,6 +24,7 @@ from udfs.carrier import carrier
 from udfs.frames import FeatureFrame, ScoreFrame, latest_values, unpack_features, unpack_scores
 from udfs.job_metrics import JobMetrics
 from udfs.series_states import SeriesStates
+from udfs.settle import settle
 
 
 class FrameSignals(KeyedProcessFunction):
@@ -36,7 +37,7 @@ class FrameSignals(KeyedProcessFunction):
 
     @property
     def output_type(self) -> TypeInformation:
-        """What leaves the operator: the outgoing messages of one topic of a frame, in columns."""
+        """What leaves the operator: outgoing messages of one topic and event time, by key."""
         return carrier(self._settings.execution_mode).outbox_type
 
     def open(self, runtime_context: RuntimeContext) -> None:
@@ -67,11 +68,13 @@ class FrameSignals(KeyedProcessFunction):
             client = connect(self._settings.redis)
             self._store, self._status = RedisStore(client), SystemStatus(client)
         calendar("XNYS")
+        self._decider.warm_up(self._settings.bundle)
         self._metrics = JobMetrics(
             runtime_context.get_metrics_group(),
             live=not self._settings.replay,
             timed=self._settings.execution_mode == "thread",
         )
+        settle()
 
     def process_element(self, value: Row, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
         """One frame."""

@@ -14,6 +14,7 @@ from pyflink.table.udf import ScalarFunction, UserDefinedScalarFunctionWrapper, 
 
 from udfs.carrier import carrier
 from udfs.frames import FeatureFrame, Part, PartScores, ScoreFrame, pack, unpack_features
+from udfs.settle import settle
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -45,7 +46,9 @@ class Score(ScalarFunction):
         self._monitors: dict[str, DriftMonitor] = {}
         self._told_s = time.monotonic()
         bundle = self._shelf.get(self._bundle_name)
-        bundle.score(np.zeros((2, len(bundle.features))))
+        for rows in 2, 1:  # one row takes a way of its own
+            bundle.score(np.zeros((rows, len(bundle.features))))
+        settle()
 
     def eval(self, frames: pd.Series) -> pd.Series:
         """Score a batch of frames together and deal the results out again."""

@@ -211,3 +211,11 @@ def test_an_empty_frame_passes_through():
     scores = scored(frame)
     assert scores == ScoreFrame([], [], score_us=scores.score_us, scored_ms=scores.scored_ms)
     assert len(decided(frame, scores).records) == 1
+
+
+@pytest.mark.parametrize("bundle", ["daily-swing", "minute-day"])
+def test_the_warm_up_walks_the_whole_way_of_a_signal(bundle):
+    decider = Decider(Shelf(NAMES, HASH).get, NAMES, HASH, JobSettings(_cli_parse_args=[]))
+    (signal,) = decider.warm_up(bundle).signals
+    assert signal.action == "buy"
+    assert signal.features_used
