@@ -35,6 +35,12 @@ class JobSettings(StreamSettings):
     feature_config: Path | None = Field(
         None, description="JSON file of families, lookbacks and thresholds (docs/features.md); default: the catalogue"
     )
+    accept_partitions: int | None = Field(
+        None,
+        ge=1,
+        description="go on from state built on another number of partitions of the bars topic than this, which it has; "
+        "only when every bar from before the change was read (docs/runbook.md)",
+    )
     emit_from_ms: int | None = Field(
         None, description="write only what follows from bars that end at or after this (epoch ms); earlier ones warm up"
     )

@@ -83,6 +83,8 @@ def bars_source(
         "value.raw.charset": "ISO-8859-1",
         "value.fields-include": "EXCEPT_KEY",
         "scan.startup.mode": startup,
+        # How soon partitions that a topic is given in mid-run are noticed (by default 5 min): see udfs/partitions.py.
+        "scan.topic-partition-discovery.interval": "30 s",
     }
     if startup == "group-offsets":
         options["properties.auto.offset.reset"] = "earliest"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -61,3 +62,20 @@ def flink_configuration() -> dict[str, str]:
 
     walk("", yaml.safe_load(path.read_text()))
     return flat
+
+
+def keep_packages_readable() -> None:
+    """Put back the wheel that our packages were loaded from, where a job's first attempt took it away with itself.
+
+    What ``flink run -pyfs`` brings lies in a folder of the attempt. The interpreter in a TaskManager outlives it: its
+    modules stay loaded from there, and the next attempt, with the wheel in a folder of its own, could import no more
+    and open no bundle. Call it first in an operator's ``open``.
+    """
+    archive = str(getattr(getattr(__spec__, "loader", None), "archive", ""))
+    if not archive or os.path.exists(archive):
+        return
+    for entry in sys.path:
+        if os.path.basename(entry) == os.path.basename(archive) and os.path.isfile(entry):
+            os.makedirs(os.path.dirname(archive), exist_ok=True)
+            shutil.copy(entry, archive)
+            return

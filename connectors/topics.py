@@ -26,6 +26,20 @@ def watermarks(consumer: Any, place: Any, timeout_s: float = 10.0) -> tuple[int,
             time.sleep(0.1)
 
 
+def partition_count(bootstrap: str, topic: str, timeout_s: float = 10.0) -> int:
+    """How many partitions the topic has; ConnectionError naming address and topic."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    try:
+        known = AdminClient(kafka_client(bootstrap, log_level=0)).list_topics(topic, timeout=timeout_s).topics[topic]
+    except KafkaException as error:
+        raise ConnectionError(f"no Kafka broker answers at {bootstrap} ({error.args[0].str()})") from None
+    if known.error is not None:
+        raise ConnectionError(f"topic {topic} at {bootstrap}: {known.error.str()}")
+    return len(known.partitions)
+
+
 def read_topic(
     bootstrap: str, topic: str, *, committed_only: bool = True, idle_s: float = 30.0, newest: int | None = None
 ) -> Iterator[tuple[int, int, bytes]]:

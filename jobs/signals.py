@@ -29,6 +29,7 @@ from connectors.kafka import (
     require_broker,
 )
 from connectors.redis_client import require_redis
+from connectors.topics import partition_count
 from models.bundle import BundleError, bundle_folder, load_bundle
 from models.policy import PolicyConfig, load_policy
 from udfs.carrier import carrier
@@ -80,7 +81,8 @@ def build(environment: Environment, settings: JobSettings) -> None:
     changes = t_env.to_data_stream(t_env.from_path("changes")).broadcast(CHANGES)
 
     # (symbol_group, frame): one matrix of features a frame; keyed state holds each symbol's history
-    features = FrameFeatures(config, settings, control_topic.records(settings.kafka, settings.model_topic))
+    announced = control_topic.records(settings.kafka, settings.model_topic)
+    features = FrameFeatures(config, settings, announced, partition_count(settings.kafka, settings.bars_topic))
     featured = (
         frames.key_by(lambda frame: frame[0])
         .connect(changes)

@@ -20,6 +20,7 @@ from pyflink.datastream import KeyedBroadcastProcessFunction, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
 from connectors.job_settings import JobSettings
+from connectors.runtime import keep_packages_readable
 from connectors.side_log import SideLog, SideMessage
 from models.expiry import calendar_name
 from models.messages import News, OptionSummary, Status, encode
@@ -28,6 +29,7 @@ from udfs.carrier import carrier
 from udfs.catalogue import COUNT, LAST_END
 from udfs.frames import FeatureFrame, FrameReader, ParsedFrame, Reject, dead_letter, group_of, pack, part_controls
 from udfs.kernel import BAR_COLUMNS, CALENDARS, DUPLICATE, LATE, REVISED, VERDICTS, FeatureConfig, Kernel
+from udfs.partitions import check_count, check_places
 from udfs.series_states import SeriesStates
 from udfs.settle import settle
 from udfs.side_inputs import Event, SideInputs, due_ms
@@ -60,12 +62,15 @@ def instance_number(context: RuntimeContext) -> int:
 class FrameFeatures(KeyedBroadcastProcessFunction):
     """Frame of messages (symbol_group, messages, places) in, packed FeatureFrame out; bundle changes on the other side.
 
-    ``history`` is what stood on the control topic when the job was started. Guarantee: every bar of a frame is either a
-    row of the feature frame or a dead letter in it.
+    ``history`` is what stood on the control topic when the job was started, ``partitions`` how many the bars topic had.
+    Guarantee: every bar of a frame is either a row of the feature frame or a dead letter in it.
     """
 
-    def __init__(self, config: FeatureConfig, settings: JobSettings, history: list[tuple[int, bytes]]) -> None:
+    def __init__(
+        self, config: FeatureConfig, settings: JobSettings, history: list[tuple[int, bytes]], partitions: int
+    ) -> None:
         self._config, self._settings, self._history = config, settings, history
+        self._partitions = partitions
 
     @property
     def output_type(self) -> TypeInformation:
@@ -75,6 +80,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Compile the kernel, claim the state, and read the side inputs to their end."""
+        keep_packages_readable()
         settings = self._settings
         self._carrier = carrier(settings.execution_mode)
         self._kernel = Kernel(self._config)
@@ -88,6 +94,8 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
             self._kernel.encode_state,
             self._kernel.decode_state,
         )
+        self._built_on = runtime_context.get_state(ValueStateDescriptor("partitions", Types.INT()))
+        self._checked: set[int] = set()
         self._heard = runtime_context.get_state(ValueStateDescriptor("side_places", Types.STRING()))
         self._first_instance = instance_number(runtime_context) == 0
         self._side = SideInputs()
@@ -140,6 +148,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
         group, topic = int(value[0]), self._settings.bars_topic
         messages, places, controls = part_controls(value[1], value[2], topic)
         parsed = self._reader.read(group, messages, places) if places else ParsedFrame.empty()
+        self._check_partitions(group, parsed.places)
         bars, rejects = parsed.bars, parsed.rejects
         n, width = len(bars), len(self._kernel.names)
 
@@ -192,6 +201,16 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
 
     def _row(self, frame: FeatureFrame) -> Row:
         return Row(frame.group, self._carrier.wrap(pack(frame)))
+
+    def _check_partitions(self, group: int, places: list[str]) -> None:
+        topic = self._settings.bars_topic
+        if group not in self._checked:
+            before = self._built_on.value()
+            now = check_count(topic, before, self._partitions, self._settings.accept_partitions)
+            if now != before:
+                self._built_on.update(now)
+            self._checked.add(group)
+        check_places(topic, places, self._partitions)
 
     def _run(
         self,

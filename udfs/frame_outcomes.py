@@ -15,6 +15,7 @@ from pyflink.datastream.state import MapStateDescriptor
 
 from connectors.outcome_settings import OutcomeSettings
 from connectors.redis_store import RedisStore
+from connectors.runtime import keep_packages_readable
 from models.messages import Outcome
 from models.performance import latest
 from models.tracker import Tracker
@@ -41,6 +42,7 @@ class FollowSignals(KeyedProcessFunction):
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Claim the state, connect to Redis, compile."""
+        keep_packages_readable()
         self._frames = OutcomeFrames(self._settings)
         self._carrier = carrier(self._settings.execution_mode)
         self._trackers: dict[int, Tracker] = {}

@@ -17,6 +17,7 @@ from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
 from connectors.job_settings import JobSettings
 from connectors.redis_store import RedisStore
+from connectors.runtime import keep_packages_readable
 from connectors.system_status import SystemStatus
 from models.policy import PolicyConfig
 from models.risk import Halts
@@ -42,6 +43,7 @@ class FrameSignals(KeyedProcessFunction):
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Load the bundle's rules, connect to Redis, claim the state."""
+        keep_packages_readable()
         from models.expiry import calendar
         from models.shelf import Shelf
         from udfs.decisions import Decider

@@ -31,6 +31,8 @@ from tests.chaos.faults import WEIGHTS, Faults, Mended, by_kind, percentile, sch
 from tests.chaos.system import System
 from tests.chaos.tape import Player, make_tape
 
+#: Every kind; ``partitions`` is done once, at the end.
+KINDS = [*WEIGHTS, "partitions"]
 #: Trading days published at once in the beginning, so that features have warmed up and signals are made.
 PRELUDE_DAYS = 300
 
@@ -69,8 +71,9 @@ def run(
         wait("the first bars' rows and outcomes", lambda: system.row_after(prelude)(), 180)
         wait("outcomes", system.outcome_after(prelude), 120)
         say(f"at work: {len(system.topics.seen):,} rows")
-        half = faults // 2 if high_availability else faults
-        planned = [schedule(rng, half, kinds), schedule(rng, faults - half, kinds)]
+        drawn, by_chance = faults - ("partitions" in kinds), [kind for kind in kinds if kind != "partitions"]
+        half = drawn // 2 if high_availability else drawn
+        planned = [schedule(rng, half, by_chance), schedule(rng, drawn - half, by_chance)]
         deadline = began + minutes * 60
         for turn, kinds_of_turn in enumerate(planned):
             if turn and kinds_of_turn:
@@ -85,6 +88,9 @@ def run(
                 one = doing.do(kind)
                 mended.append(one)
                 say(f"fault {len(mended)}: {one.kind}: {one.what}; mended in {one.recovery_s:.1f} s")
+        if "partitions" in kinds:
+            mended.append(doing.do("partitions"))
+            say(f"fault {len(mended)}: partitions: {mended[-1].what}; mended in {mended[-1].recovery_s:.1f} s")
         if len(mended) < faults:
             say(f"only {len(mended)} of {faults} faults fitted into {minutes} minutes")
         bars = tape[: player.stop()]
@@ -92,7 +98,7 @@ def run(
         say(f"{len(bars):,} bars played; now the same without faults")
         calm = calm_run(system, bars, folder / "calm")
         try:
-            found = compare(system, bars, doing.injected, calm, folder / "calm")
+            found = compare(system, bars, prelude, doing.injected, calm, folder / "calm")
         finally:
             calm.stop()
     say(f"compared {dict(found.compared)}; repeats dropped {dict(found.repeats)}")
@@ -127,15 +133,15 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=200)
     parser.add_argument("--seed", type=int, default=None, help="default: from the clock; printed")
     parser.add_argument("--minutes", type=float, default=55.0, help="no fault is begun later than this")
-    parser.add_argument("--kinds", default=",".join(WEIGHTS), help="comma-separated")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="comma-separated")
     parser.add_argument("--per-s", type=float, default=40.0, help="bars a second")
     parser.add_argument("--away-s", type=float, default=60.0, help="how long redis_away takes Redis away")
     parser.add_argument("--no-ha", action="store_true", help="without the half with high availability")
     parser.add_argument("--folder", type=Path, help="keep logs and data here")
     options = parser.parse_args()
     kinds = options.kinds.split(",")
-    if unknown := sorted(set(kinds) - WEIGHTS.keys()):
-        parser.error(f"--kinds {', '.join(unknown)}: must be among {', '.join(WEIGHTS)}")
+    if unknown := sorted(set(kinds) - set(KINDS)):
+        parser.error(f"--kinds {', '.join(unknown)}: must be among {', '.join(KINDS)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the servers are ended
     seed = options.seed if options.seed is not None else time.time_ns() % 1_000_000
     print(description(), flush=True)

@@ -167,8 +167,14 @@ def redis_content(url: str, without: set[str]) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key.rpartition(" ")[2] not in without}
 
 
-def compare(system: System, bars: list[Bar], injected: set[Place], calm: RedisServer, folder: Path) -> Findings:
-    """Everything that came out of the faulty run beside what comes out of the calm one."""
+def compare(
+    system: System, bars: list[Bar], prelude: int, injected: set[Place], calm: RedisServer, folder: Path
+) -> Findings:
+    """Everything that came out of the faulty run beside what comes out of the calm one.
+
+    Signals of the first ``prelude`` bars, which come all at once, may be more than Redis's stream holds: the relay's
+    client need not have heard them.
+    """
     found, bootstrap = Findings(), system.broker.bootstrap
 
     wanted = kept(bootstrap, f"{CALM}features", FeatureRow, row_key)
@@ -198,10 +204,12 @@ def compare(system: System, bars: list[Bar], injected: set[Place], calm: RedisSe
     streamed: Any = redis.Redis.from_url(system.redis.url).xrange(redis_keys.SIGNALS_STREAM)
     found.twice("Redis stream", (fields[b"id"] for _, fields in streamed if fields[b"kind"] == b"signal"))
 
-    spoken = [name for name, one in signals.items() if not one.cancels]
-    heard = set(system.listener.signals) | system.listener.in_snapshots
+    begun_ms = bars[prelude].end_ms
+    spoken = {name for name, one in signals.items() if not one.cancels and one.created_ms > begun_ms}
+    early = signals.keys() - spoken
+    heard = (set(system.listener.signals) | system.listener.in_snapshots) - early
     found.sets("heard by the relay's client", spoken, heard)
-    for name in sorted(set(spoken) - heard)[:3]:
+    for name in sorted(spoken - heard)[:3]:
         told = [
             (number.decode(), fields[b"kind"].decode()) for number, fields in streamed if fields[b"id"].decode() == name
         ]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from models.messages import encode
 from tests.chaos import tape
 from tests.chaos.cluster import wait
-from tests.chaos.system import Condition, System
+from tests.chaos.system import PARTITIONS, Condition, System
 from tests.chaos.watch import Place
 
 #: How often each kind is drawn; what is mended in a second more often than what takes half a minute.
@@ -214,6 +214,24 @@ class Faults:
             f"a checkpoint of {job.name}": lambda job=job, last=last: job.checkpoints()[0] > last
             for job, last in zip(self.system.jobs, after, strict=True)
         } | self._flowing(self._next())
+
+    def _partitions(self) -> tuple[str, dict[str, Condition]]:
+        """Not by chance, and last: afterwards the tape's symbols lie in other partitions."""
+        from confluent_kafka.admin import AdminClient, NewPartitions
+
+        published = self._player.pause()
+        wait("partitions: a row for every bar", lambda: len(self.system.topics.seen) >= published, self._timeout_s)
+        count = PARTITIONS[tape.BARS_TOPIC] * 2
+        admin = AdminClient({"bootstrap.servers": self.system.broker.bootstrap})
+        admin.create_partitions([NewPartitions(tape.BARS_TOPIC, count)])[tape.BARS_TOPIC].result(30)
+        self.system.ingest.kill()  # its successor knows of them at once
+        self.system.ingest.start()
+        self._player.resume()
+        job, accept = self.system.signals, f"--accept-partitions {count}"
+        wait("partitions: the job refuses and says how to go on", lambda: accept in job.exception(), 120, every_s=0.5)
+        job.cancel()
+        job.submit(job.newest_checkpoint(self.system.checkpoints), *accept.split())
+        return f"the bars topic got {count} partitions: refused, then accepted", self._flowing(published)
 
     def _flowing(self, number: int) -> dict[str, Condition]:
         return {"a new bar's row": self.system.row_after(number), "its outcomes": self.system.outcome_after(number)}

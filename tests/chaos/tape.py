@@ -55,7 +55,7 @@ class Player:
     def __init__(self, bootstrap: str, tape: list[Bar], prelude: int, per_s: float, rng: random.Random) -> None:
         self._producer, self._tape = producer(bootstrap), tape
         self._prelude, self._per_s, self._rng = prelude, per_s, rng
-        self._stop = threading.Event()
+        self._stop, self._paused = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         #: How many bars have been handed to the producer, and until which of them stamps are skewed.
         self.position = 0
@@ -69,11 +69,24 @@ class Player:
         """Give the next bars Kafka time stamps of a clock that is wrong."""
         self._skew_ms, self._skewed_until = by_ms, self.position + bars
 
+    def pause(self) -> int:
+        """Publish no more until :meth:`resume`; how many bars were published."""
+        self._paused.set()
+        time.sleep(0.3)  # a turn of the loop
+        self._producer.flush(60)
+        return self.position
+
+    def resume(self) -> None:
+        """Go on, at the same pace."""
+        self._paused.clear()
+
     def _run(self) -> None:
-        began = time.monotonic()
+        last, due = time.monotonic(), float(self._prelude)
         while not self._stop.is_set() and self.position < len(self._tape):
-            due = self._prelude + int((time.monotonic() - began) * self._per_s)
-            for bar in self._tape[self.position : due]:
+            now = time.monotonic()
+            due += 0.0 if self._paused.is_set() else (now - last) * self._per_s
+            last = now
+            for bar in self._tape[self.position : int(due)]:
                 stamp = bar.end_ms + (self._skew_ms if self.position < self._skewed_until else 0)
                 self._producer.produce(FEED_TOPIC, encode(bar), bar.symbol, timestamp=stamp)
                 self.position += 1

@@ -1,0 +1,23 @@
+"""A few faults against the whole system; `make chaos` does 200, of every kind (docs/chaos.md)."""
+
+import time
+
+import pytest
+
+from tests.chaos.__main__ import run
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+#: What is mended in seconds. TaskManagers are killed in tests/integration/test_faults.py.
+CHEAP = ["poison", "duplicate", "late", "skew", "relay", "redis"]
+
+
+def test_a_few_faults_leave_no_trace_but_their_dead_letters(tmp_path):
+    seed = time.time_ns() % 1_000_000
+    result = run(len(CHEAP), seed, 4, tmp_path, CHEAP, per_s=60, high_availability=False)
+    assert result["faults"] == len(CHEAP)
+    assert (result["lost"], result["wrong"], result["duplicates"]) == (0, 0, 0), result["differences"]
+    compared = result["compared"]
+    assert compared["features"] == result["bars"] > 1_000
+    assert min(compared[what] for what in ("signals", "outcomes", "heard by the relay's client")) > 100
+    assert compared["dead letters of injected messages"] >= 3
