@@ -191,8 +191,8 @@ def compare(
     found.sets("dead letters of injected messages", injected, letters.keys() & injected)
     found.maps("other dead letters", dict(unsound), dict(Counter(sound_key(one) for one in by_itself.values())))
 
-    boundary_ms = bars[-1].end_ms - LATENESS_MS
-    at_the_end = {name for name, one in signals.items() if one.expires_ms > boundary_ms}
+    end_ms = bars[-1].end_ms
+    at_the_end = {name for name, one in signals.items() if end_ms - LATENESS_MS < one.expires_ms <= end_ms}
     words = {}
     for prefix in (CALM, ""):
         every = (decode(value, Outcome) for *_, value in read_topic(bootstrap, f"{prefix}signal-outcomes"))
