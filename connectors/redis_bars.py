@@ -32,6 +32,16 @@ def pack_fields(
     return _encoder.encode((start_ms, open_, high, low, close, volume, revision))
 
 
+def place_of(element: bytes) -> tuple[int, int]:
+    """Start and revision of a list's element.
+
+    >>> place_of(pack_fields(60_000, 1.0, 2.0, 0.5, 1.5, 10.0, 3))
+    (60000, 3)
+    """
+    bar = _decoder.decode(element)
+    return bar[0], bar[6]
+
+
 def push_bars(pipeline: Any, symbol: str, timeframe: str, bars: Iterable[Bar]) -> None:
     """Append one frame's bars of one symbol to ``pipeline`` (redis-py); call :func:`trim_bars` with the reply."""
     packed = [pack_fields(b.start_ms, b.open, b.high, b.low, b.close, b.volume, b.revision) for b in bars]

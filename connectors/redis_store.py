@@ -20,13 +20,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import redis
 
 from connectors import redis_keys
-from connectors.redis_bars import push_bars, trim_bars
+from connectors.redis_bars import place_of, push_bars, trim_bars
 from models.messages import Bar, News, Outcome, Signal, encode
 
 log = logging.getLogger("redis_store")
@@ -121,6 +121,8 @@ class RedisStore:
         self._write_outcome = client.register_script(_WRITE_OUTCOME)
         self._write_news = client.register_script(_WRITE_NEWS)
         self._event_ms = 0
+        #: Start and revision of the last bar in each list.
+        self._last_bars: dict[tuple[str, str], tuple[int, int]] = {}
 
     def write_frame(
         self,
@@ -147,7 +149,7 @@ class RedisStore:
         for symbol, price, timestamp_ms in prices:
             pipeline.set(redis_keys.price_key(symbol), encode({"price": price, "timestamp_ms": timestamp_ms}))
         pushed: list[tuple[int, str, str]] = []
-        for (symbol, timeframe), some in (bars or {}).items():
+        for (symbol, timeframe), some in self._new_bars(bars or {}):
             pushed.append((len(pipeline), symbol, timeframe))
             push_bars(pipeline, symbol, timeframe, some)
         for article in news:
@@ -174,6 +176,23 @@ class RedisStore:
             for at, symbol, timeframe in pushed:
                 trim_bars(self.client, symbol, timeframe, int(replies[at]))
         return sum(replies[first_signal:first_outcome]), sum(replies[first_outcome:last])
+
+    def _new_bars(
+        self, bars: Mapping[tuple[str, str], Sequence[Bar]]
+    ) -> Iterator[tuple[tuple[str, str], Sequence[Bar]]]:
+        """Each series' bars behind the last one in its list: repeats would drive older bars out of it."""
+        unknown = [series for series in bars if series not in self._last_bars]
+        if unknown:
+            pipeline = self.client.pipeline(transaction=False)
+            for series in unknown:
+                pipeline.lindex(redis_keys.bars_key(*series), -1)
+            for series, element in zip(unknown, self._execute(pipeline), strict=True):
+                self._last_bars[series] = place_of(element) if element else (-1, 0)
+        for series, some in bars.items():
+            last = self._last_bars[series]
+            if new := [bar for bar in some if (bar.start_ms, bar.revision) > last]:
+                self._last_bars[series] = max((bar.start_ms, bar.revision) for bar in new)
+                yield series, new
 
     def _execute(self, pipeline: Any) -> list[Any]:
         """The pipeline's replies; it is sent again, whole, while the server is away."""

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from connectors.local import RedisServer
+from connectors.redis_bars import unpack
 from connectors.redis_client import connect
 from connectors.redis_store import RedisStore
 from models.messages import Bar, Outcome, Signal, decode
@@ -177,3 +178,23 @@ def test_a_write_waits_for_a_server_that_is_away_and_is_written_once(tmp_path):
         impatient = RedisStore(connect(server.url), patience_s=0.5)
         with pytest.raises(redis.ConnectionError):
             impatient.write_frame(signals=[signal("lost")])
+
+
+def test_bars_that_are_written_again_after_a_restart_drive_no_older_ones_out(redis_url):
+    client = redis.Redis.from_url(redis_url)
+    bars = [
+        Bar(symbol="A", timeframe="1m", start_ms=i * 60_000, end_ms=(i + 1) * 60_000, open=1.0, high=2.0, low=1.0,
+            close=1.0 + i / 1000, volume=1.0)
+        for i in range(500)
+    ]  # fmt: skip
+    RedisStore(client).write_frame(bars={("A", "1m"): bars[:450]})
+    for first in range(50, 450, 50):  # each restart works a little more again
+        store = RedisStore(client)
+        store.write_frame(bars={("A", "1m"): bars[first : first + 50]})
+        store.write_frame(bars={("A", "1m"): bars[first + 50 : 450]})
+    corrected = msgspec.structs.replace(bars[449], revision=1, close=2.0)
+    RedisStore(client).write_frame(bars={("A", "1m"): [bars[448], bars[449], corrected, *bars[450:]]})
+    held = unpack(client.lrange("bars:A:1m", 0, -1))
+    assert [bar[0] for bar in held] == [bar.start_ms for bar in bars[100:]]
+    assert held[449 - 100][4:] == (2.0, 1.0, 1)
+    assert client.llen("bars:A:1m") == 501
