@@ -70,6 +70,7 @@ class Follower:
 
     async def _load(self) -> None:
         await self._load_system()
+        beside = await self._beside()
         with contextlib.suppress(ResponseError):  # no stream yet
             told: Any = await self.redis.xinfo_stream(redis_keys.SIGNALS_STREAM)
             if told["first-entry"] and told.get("entries-added", 0) > told["length"]:
@@ -80,16 +81,26 @@ class Follower:
                 if event := self._fold(number.decode(), fields):
                     self.hub.remember(event)
             start = "(" + entries[-1][0].decode()
-        await self._adopt()
+        await self._adopt(*beside)
 
-    async def _adopt(self) -> None:
-        """Take in what Redis holds beside the stream: outcomes, and active signals whose entries are no longer kept."""
-        state = self.hub.state
+    async def _beside(self) -> tuple[list[Outcome], list[str]]:
+        """What Redis holds beside the stream: outcomes, and the ids of active signals.
+
+        Read it before the stream: what is newer than the stream's end, once taken in, would make nothing of its entry
+        when that is read, and clients would never be told.
+        """
+        outcomes = []
         async for key in self.redis.scan_iter(match=redis_keys.outcomes_key("*"), count=1_000):
             for value in (await self._hash(key)).values():
                 with contextlib.suppress(msgspec.DecodeError):
-                    state.adopt_outcome(decode(value, Outcome))
-        active = [i.decode() for i in await self.redis.zrange(redis_keys.SIGNALS_ACTIVE, 0, -1)]
+                    outcomes.append(decode(value, Outcome))
+        return outcomes, [i.decode() for i in await self.redis.zrange(redis_keys.SIGNALS_ACTIVE, 0, -1)]
+
+    async def _adopt(self, outcomes: list[Outcome], active: list[str]) -> None:
+        """Take in outcomes, and active signals, whose entries the stream no longer keeps."""
+        state = self.hub.state
+        for outcome in outcomes:
+            state.adopt_outcome(outcome)
         missing = [signal_id for signal_id in active if signal_id not in state.signals]
         for at in range(0, len(missing), _BATCH):
             for value in await self.redis.mget([redis_keys.signal_key(i) for i in missing[at : at + _BATCH]]):
@@ -175,8 +186,10 @@ class Follower:
         if not first or position(first) <= position(before) or told.get("entries-added", 0) <= told["length"]:
             return
         log.warning("the stream was cut from %s to %s before it was read: clients begin anew", before, first)
-        self.hub.forget_until(first)
-        await self._adopt()
+        beside = await self._beside()
+        told = await self.redis.xinfo_stream(redis_keys.SIGNALS_STREAM)
+        self.hub.forget_until(told["last-generated-id"].decode())  # what is taken in now makes no event of its entry
+        await self._adopt(*beside)
         for client in list(self.hub.clients):
             self.hub.send_snapshot(client)
 

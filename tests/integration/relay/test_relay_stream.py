@@ -1,5 +1,6 @@
 """The relay end to end: real Redis, real process, real WebSockets."""
 
+import asyncio
 import json
 import os
 import signal
@@ -16,6 +17,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from connectors import redis_keys
+from relay.follow import Follower
+from relay.hub import Hub
+from relay.settings import RelaySettings
+from relay.state import State
 
 pytestmark = pytest.mark.integration
 
@@ -354,3 +359,25 @@ def test_a_signal_reaches_its_clients_though_its_bars_cannot_be_read(relay, make
         relay.redis.set(redis_keys.bars_key(made.symbol, made.timeframe), "no list: the read that follows fails")
         relay.publish(made)
         assert client.until("dynamic_signal")["data"]["signal_id"] == "s1"
+
+
+def test_a_signal_that_comes_while_the_relay_starts_is_told_to_who_resumes(relay, make_signal):
+    class Slow(Follower):
+        """A signal comes between the end of the stream and the taking in of what is held beside it."""
+
+        async def _adopt(self, *beside):
+            relay.publish(make_signal("s2"))
+            await super()._adopt(*beside)
+
+    async def kinds():
+        settings = RelaySettings(redis_url=relay.redis_url)
+        follower = Slow(relay.redis_url, Hub(State(), settings, lambda signal_id, profile: ""))
+        await follower.start()
+        async with asyncio.timeout(10):
+            while len(follower.hub.recent()) < 2:
+                await asyncio.sleep(0.02)
+        await follower.stop()
+        return [(event.kind, event.signal_id) for event in follower.hub.recent()]
+
+    relay.publish(make_signal("s1"))
+    assert asyncio.run(kinds()) == [("signal", "s1"), ("signal", "s2")]
