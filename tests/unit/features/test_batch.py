@@ -109,7 +109,7 @@ def test_the_command_writes_parquet_and_reports_bad_rows(tmp_path):
     assert set(made.loc[made["symbol"] == "S1USDT", "put_call_ratio"]) == {2.0}
     failed = CliRunner().invoke(app, ["features", str(tmp_path / "no.csv"), "--out", str(target)])
     assert failed.exit_code == 1
-    assert "no.csv: no such file" in failed.output.replace("\n", " ")
+    assert "no.csv: no such file" in " ".join(failed.output.split())
 
 
 def test_bars_without_a_needed_column_say_which():
