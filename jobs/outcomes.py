@@ -19,7 +19,7 @@ from connectors.kafka import bars_source, ensure_topics, frames_query, outbox_si
 from connectors.outcome_settings import OutcomeSettings, parse_outcome_settings
 from connectors.redis_client import require_redis
 from udfs.carrier import carrier
-from udfs.environment import Environment, stream_environment
+from udfs.environment import Environment, environment_soon
 from udfs.frame_outcomes import FollowSignals
 
 
@@ -75,11 +75,12 @@ def check(settings: OutcomeSettings) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Check, build and, on a local mini cluster, wait for the end."""
     settings = parse_outcome_settings(sys.argv[1:] if arguments is None else arguments)
+    soon = environment_soon(settings, "outcomes")
     try:
         check(settings)
     except ConnectionError as error:
         raise SystemExit(f"signals: {error}") from None
-    environment = stream_environment(settings, name="outcomes")
+    environment = soon.result()
     build(environment, settings)
     environment.run()
 

@@ -33,7 +33,7 @@ from connectors.topics import partition_count
 from models.bundle import BundleError, bundle_folder, load_bundle
 from models.policy import PolicyConfig, load_policy
 from udfs.carrier import carrier
-from udfs.environment import Environment, stream_environment
+from udfs.environment import Environment, environment_soon
 from udfs.frame_features import CHANGES, FrameFeatures
 from udfs.frame_signals import FrameSignals
 from udfs.kernel import FeatureConfig, Kernel
@@ -137,11 +137,12 @@ def check(settings: JobSettings) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Check, build and, on a local mini cluster, wait for the end."""
     settings = parse_settings(sys.argv[1:] if arguments is None else arguments)
+    soon = environment_soon(settings)
     try:
         check(settings)
     except (ConnectionError, BundleError, ValueError, OSError) as error:
         raise SystemExit(f"signals: {error}") from None
-    environment = stream_environment(settings)
+    environment = soon.result()
     build(environment, settings)
     environment.run()
 

@@ -6,6 +6,7 @@ import os
 import sys
 import sysconfig
 from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pyflink.common import Configuration
@@ -64,6 +65,14 @@ class Environment:
         client = self.stream.execute_async(self.name)
         if self.local:
             client.get_job_execution_result().result()
+
+
+def environment_soon(settings: StreamSettings, name: str = "signals") -> Future[Environment]:
+    """:func:`stream_environment`, being made while the caller goes on: a JVM takes seconds to start."""
+    pool = ThreadPoolExecutor(1, "environment")
+    future = pool.submit(stream_environment, settings, name)
+    pool.shutdown(wait=False)
+    return future
 
 
 def stream_environment(settings: StreamSettings, name: str = "signals") -> Environment:
