@@ -49,10 +49,14 @@ def failure_of(cluster: FlinkCluster, job_id: str) -> str:
 
 
 def stop(cluster: FlinkCluster, job_id: str, folder: Path, timeout_s: float = 60) -> Path:
-    """Stop the job with a canonical savepoint below ``folder``; the savepoint."""
+    """Stop the job, once all its tasks run, with a canonical savepoint below ``folder``; the savepoint."""
+    deadline = time.monotonic() + timeout_s
+    while any(one["status"] not in ("RUNNING", "FINISHED") for one in rest(cluster, f"/jobs/{job_id}")["vertices"]):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not every task of {job_id} runs\n{failure_of(cluster, job_id)[:3000]}")
+        time.sleep(0.05)
     asked = {"targetDirectory": folder.as_uri(), "drain": False, "formatType": CANONICAL}
     request = rest(cluster, f"/jobs/{job_id}/stop", asked)["request-id"]
-    deadline = time.monotonic() + timeout_s
     while True:
         told = rest(cluster, f"/jobs/{job_id}/savepoints/{request}")
         if told["status"]["id"] == "COMPLETED":
@@ -80,3 +84,12 @@ def task_manager_log(cluster: FlinkCluster, characters: int = 4000) -> str:
     """The ends of the TaskManagers' logs."""
     found = sorted((cluster.folder / "log").glob("*taskexec*.log"), key=os.path.getmtime)
     return "\n".join(f"{path.name}\n{path.read_text(errors='replace')[-characters:]}" for path in found)
+
+
+def task_managers_of(cluster: FlinkCluster, job_id: str) -> int:
+    """How many TaskManagers the job's tasks run, or ran, on."""
+    found = set()
+    for vertex in rest(cluster, f"/jobs/{job_id}")["vertices"]:
+        told = rest(cluster, f"/jobs/{job_id}/vertices/{vertex['id']}")
+        found |= {one.get("taskmanager-id") or one["endpoint"] for one in told["subtasks"]}
+    return len(found)

@@ -358,8 +358,8 @@ class FlinkCluster(_Process):
     """A standalone Flink cluster from the pip package: one JobManager and ``task_managers`` TaskManagers.
 
     Started by the package's own ``bin/start-cluster.sh`` with a copy of ``flink-conf/config.yaml`` on free ports.
-    ``installed``: set up like the images, with this checkout importable and flink-python in ``lib/``, so that jobs need
-    no wheel and a TaskManager in thread mode serves one job after another (docs/adr/0021).
+    ``checkout``: set up like the images, with the packages of that checkout importable and flink-python in ``lib/``, so
+    that jobs need no wheel and a TaskManager in thread mode serves one job after another (docs/adr/0021).
     """
 
     name = "flink"
@@ -369,11 +369,11 @@ class FlinkCluster(_Process):
         task_managers: int = 1,
         settings: dict[str, str] | None = None,
         folder: Path | None = None,
-        installed: bool = False,
+        checkout: Path | None = None,
     ) -> None:
         super().__init__(folder)
         self.rest_port, self._rpc_port = lasting_port(), lasting_port()
-        self._task_managers, self._settings, self._installed = task_managers, settings or {}, installed
+        self._task_managers, self._settings, self._checkout = task_managers, settings or {}, checkout
 
     @property
     def address(self) -> str:
@@ -398,7 +398,7 @@ class FlinkCluster(_Process):
             "JAVA_HOME": str(find_java().parent.parent),
             # The interpreter inside the TaskManager does not know of a virtual environment.
             "PYTHONPATH": os.pathsep.join(
-                [*([str(ROOT)] if self._installed else []), sysconfig.get_paths()["purelib"]]
+                [*([str(self._checkout)] if self._checkout else []), sysconfig.get_paths()["purelib"]]
             ),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
@@ -411,7 +411,7 @@ class FlinkCluster(_Process):
         library = self.folder / "lib"
         library.mkdir(exist_ok=True)
         jars = [*(self.home() / "lib").glob("*.jar"), *find_jars("flink-sql-connector-kafka-*.jar")]
-        if self._installed:
+        if self._checkout:
             jars += (self.home() / "opt").glob("flink-python-*.jar")
         for jar in jars:
             with contextlib.suppress(FileExistsError):
@@ -435,7 +435,7 @@ class FlinkCluster(_Process):
             "execution.checkpointing.savepoint-dir": (self.folder / "savepoints").as_uri(),
             "python.executable": sys.executable,
             "python.client.executable": sys.executable,
-            **({"classloader.parent-first-patterns.additional": "pemja."} if self._installed else {}),
+            **({"classloader.parent-first-patterns.additional": "pemja."} if self._checkout else {}),
             **self._settings,
         }
         (conf / "config.yaml").write_text("".join(f'{key}: "{value}"\n' for key, value in values.items()))

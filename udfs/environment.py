@@ -21,10 +21,10 @@ from connectors.stream_settings import StreamSettings
 class Environment:
     """A stream and its table environment, and whether it is a local mini cluster of this process.
 
-    A savepoint finds an operator's state by the operator's id. Flink numbers SQL's operators through the whole program,
-    so a change to one query would cut all the others off from their state, the Kafka offsets among it. Here each is
-    named by its query, by what it is and, where the query has several of a kind, by its place among those:
-    ``frames:kafka``, ``frames:calc``, ``frames:calc:2``.
+    A savepoint finds an operator's state by the operator's id. For SQL's operators Flink derives it from the shape of
+    the graph, or numbers them through the program: a change to one query would cut all the others off from their state,
+    the Kafka offsets among it. Here each is named by its query, by what it is and, where the query has several of a
+    kind, by its place among those: ``frames:kafka``, ``frames:calc``, ``frames:calc:2``.
     """
 
     stream: StreamExecutionEnvironment

@@ -30,7 +30,7 @@ from udfs.catalogue import COUNT, LAST_END
 from udfs.frames import FeatureFrame, FrameReader, ParsedFrame, Reject, dead_letter, group_of, pack, part_controls
 from udfs.kernel import BAR_COLUMNS, CALENDARS, DUPLICATE, LATE, REVISED, VERDICTS, FeatureConfig, Kernel
 from udfs.partitions import check_count, check_places
-from udfs.series_states import SeriesStates
+from udfs.series_states import GroupsState, SeriesStates
 from udfs.settle import settle
 from udfs.side_inputs import Event, SideInputs, due_ms
 
@@ -97,6 +97,9 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
         self._built_on = runtime_context.get_state(ValueStateDescriptor("partitions", Types.INT()))
         self._checked: set[int] = set()
         self._heard = runtime_context.get_state(ValueStateDescriptor("side_places", Types.STRING()))
+        self._groups = GroupsState(
+            runtime_context.get_state(ValueStateDescriptor("groups", Types.STRING())), settings.groups
+        )
         self._first_instance = instance_number(runtime_context) == 0
         self._side = SideInputs()
         self._arrived: dict[int, list[SideMessage]] = {}
@@ -152,6 +155,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
         bars, rejects = parsed.bars, parsed.rejects
         n, width = len(bars), len(self._kernel.names)
 
+        self._groups.require(group)
         known = self._states.of_group(group)
         self._note(self._log.poll())
         letters = self._hear(group, known)

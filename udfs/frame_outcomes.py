@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from pyflink.common import Row, TypeInformation, Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
-from pyflink.datastream.state import MapStateDescriptor
+from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
 from connectors.outcome_settings import OutcomeSettings
 from connectors.redis_store import RedisStore
@@ -22,6 +22,7 @@ from models.tracker import Tracker
 from udfs.carrier import carrier
 from udfs.outbox import Outbox
 from udfs.outcome_frames import OutcomeFrames, changed_records, outdated_keys, restore
+from udfs.series_states import GroupsState
 
 #: The watermark at the end of a bounded input.
 _END_OF_INPUT = 9_223_372_036_854_775_807
@@ -51,6 +52,9 @@ class FollowSignals(KeyedProcessFunction):
         self._clocks: dict[int, int] = {}
         self._records = runtime_context.get_map_state(
             MapStateDescriptor("tracked", Types.STRING(), Types.PICKLED_BYTE_ARRAY())
+        )
+        self._groups = GroupsState(
+            runtime_context.get_state(ValueStateDescriptor("groups", Types.STRING())), self._settings.groups
         )
         self._store: RedisStore | None = None
         if self._settings.redis:
@@ -103,6 +107,7 @@ class FollowSignals(KeyedProcessFunction):
     def _tracker_of(self, group: int) -> Tracker:
         tracker = self._trackers.get(group)
         if tracker is None:
+            self._groups.require(group)
             tracker = self._trackers[group] = self._frames.new_tracker()
             held = dict(self._records.items())
             restore(tracker, held)

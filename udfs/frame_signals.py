@@ -19,13 +19,18 @@ from connectors.job_settings import JobSettings
 from connectors.redis_store import RedisStore
 from connectors.runtime import keep_packages_readable
 from connectors.system_status import SystemStatus
-from models.policy import PolicyConfig
-from models.risk import Halts
+from models.policy import STATE_COLUMNS, PolicyConfig
+from models.risk import ACCOUNT_COLUMNS, Halts
 from udfs.carrier import carrier
 from udfs.frames import FeatureFrame, ScoreFrame, latest_values, unpack_features, unpack_scores
 from udfs.job_metrics import JobMetrics
 from udfs.series_states import SeriesStates
 from udfs.settle import settle
+from udfs.state_layout import Layout, as_it_is
+
+LAST_SAID = Layout("what was last said of a series", b"SPD", 1, size=8 * STATE_COLUMNS, earlier={0: as_it_is})
+ACCOUNT = Layout("the account of a symbol group", b"SPA", 1, size=8 * ACCOUNT_COLUMNS, earlier={0: as_it_is})
+HALTS = Layout("halts", b"SPH", 1, earlier={0: as_it_is})
 
 
 class FrameSignals(KeyedProcessFunction):
@@ -55,6 +60,8 @@ class FrameSignals(KeyedProcessFunction):
         self._states = SeriesStates(
             runtime_context.get_map_state(MapStateDescriptor("last_said", Types.STRING(), Types.PICKLED_BYTE_ARRAY())),
             self._decider.new_states,
+            lambda row: LAST_SAID.write(row.tobytes()),
+            lambda record: np.frombuffer(LAST_SAID.read(record)),
         )
         self._heads = runtime_context.get_map_state(MapStateDescriptor("heads", Types.STRING(), Types.STRING()))
         self._known_heads: dict[str, str] = {}
@@ -91,13 +98,13 @@ class FrameSignals(KeyedProcessFunction):
         heads = {symbol: self._head_of(symbol) for symbol, *_ in frame.series}
         decided = self._decider.decide(frame, scores, self._states.matrix, rows, account, heads, halts)
         if frame.controls:
-            self._halted.update(halts.encode())
+            self._halted.update(HALTS.write(halts.encode()))
         for symbol, head in heads.items():
             if head != self._known_heads[symbol]:
                 self._known_heads[symbol] = head
                 self._heads.put(symbol, head)
         if (account != account_before).any():
-            self._account.update(account.tobytes())
+            self._account.update(ACCOUNT.write(account.tobytes()))
         for i in np.flatnonzero((before != self._states.matrix[rows]).any(axis=1)).tolist():
             self._states.write(frame.series[i][:2], int(rows[i]))
         if self._store is not None:
@@ -134,14 +141,14 @@ class FrameSignals(KeyedProcessFunction):
         if group not in self._accounts:
             stored = self._account.value()
             self._accounts[group] = (
-                self._decider.new_account() if stored is None else np.frombuffer(stored, np.float64).copy()
+                self._decider.new_account() if stored is None else np.frombuffer(ACCOUNT.read(stored)).copy()
             )
         return self._accounts[group]
 
     def _halts_of(self, group: int) -> Halts:
         if group not in self._halts:
             stored = self._halted.value()
-            self._halts[group] = Halts() if stored is None else Halts.decode(stored)
+            self._halts[group] = Halts() if stored is None else Halts.decode(HALTS.read(stored))
         return self._halts[group]
 
     def close(self) -> None:

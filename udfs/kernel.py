@@ -35,6 +35,7 @@ from models.expiry import calendar
 from udfs import catalogue, compiled, gate, inner
 from udfs.catalogue import BAR_COLUMNS, CALENDARS, CONTEXT, FeatureConfig, Output
 from udfs.gate import DUPLICATE, INVALID, LATE, OK, REVISED
+from udfs.state_layout import REMEDY, Layout, StateLayoutError
 
 __all__ = [
     "BAR_COLUMNS",
@@ -61,7 +62,7 @@ VERDICTS = {
 
 Floats = npt.NDArray[np.float64]
 
-_MAGIC = b"SPK1"
+LAYOUT = Layout("features", b"SPK", 1)
 _ENTRY = struct.Struct("<QHH")  # name of a family's layout, its scalars, its rings' cells
 #: Context cells that are not restored by a revision: those before ``count``.
 _FIXED = catalogue.COUNT
@@ -122,7 +123,7 @@ class Kernel:
             entries.append(_ENTRY.pack(_name_of(name, fields, self._parameters[name]), b - a, d - c))
         table = b"".join(entries)
         self.layout_hash = hashlib.sha256(table).hexdigest()[:16]
-        self._header = _MAGIC + struct.pack("<HH", len(entries), len(table)) + table
+        self._header = LAYOUT.write(b"") + struct.pack("<HH", len(entries), len(table)) + table
 
     def _source(self, by_family: dict[str, tuple[Output, ...]]) -> str:
         """The generated module: the frame loop with every offset and constant as a literal."""
@@ -278,22 +279,27 @@ class Kernel:
         """The state in ``data``, ``float64[state_size]``.
 
         Bytes of another layout are carried over family by family: a family whose layout is unchanged keeps its state,
-        a new or changed one starts cold, one that is gone is dropped.
+        a new or changed one starts cold, one that is gone is dropped. StateLayoutError where it cannot be read.
         """
-        if data.startswith(self._header):
+        if data.startswith(self._header) and len(data) == len(self._header) + 8 * self.state_size:
             return np.frombuffer(data, np.float64, self.state_size, len(self._header)).copy()
         return self._migrate(data)
 
     def _migrate(self, data: bytes) -> Floats:
-        if data[:4] != _MAGIC:
-            raise ValueError(f"not a kernel state: it starts with {data[:4]!r}, expected {_MAGIC!r}")
+        LAYOUT.read(data)
         (count,) = struct.unpack_from("<H", data, 4)
         entries = [_ENTRY.unpack_from(data, 8 + i * _ENTRY.size) for i in range(count)]
         ours = [_ENTRY.unpack_from(self._header, 8 + i * _ENTRY.size) for i in range(len(self._states) + 1)]
+        cells = 2 * sum(entry[1] for entry in entries) - _FIXED + count - 1 + sum(entry[2] for entry in entries)
+        if len(data) != (whole := 8 + count * _ENTRY.size + 8 * cells):
+            raise StateLayoutError(f"state holds features in {len(data)} bytes, by its own table {whole}: {REMEDY}")
         old = np.frombuffer(data, np.float64, -1, 8 + count * _ENTRY.size)
         new = np.zeros(self.state_size)
         if entries[0] != ours[0]:
-            return new
+            raise StateLayoutError(
+                "state holds features over other context cells than this program keeps of a series "
+                f"({', '.join(CONTEXT)}): {REMEDY}"
+            )
         context, scalars = len(CONTEXT), sum(entry[1] for entry in entries)
         undo = scalars - _FIXED
         new[:context] = old[:context]

@@ -23,6 +23,7 @@ from models.performance import latest
 from models.tracker import Series, Tracker
 from udfs.frames import FrameReader, Reject, dead_letter
 from udfs.outbox import Outbox
+from udfs.state_layout import Layout, as_it_is
 
 T = TypeVar("T")
 
@@ -147,16 +148,20 @@ def _splits(statuses: Iterable[Status]) -> Iterator[tuple[str, int, float]]:
 
 # A tracker as the records of a job's keyed state.
 
+SIGNALS = Layout("the signals followed", b"SPT", 1, earlier={0: as_it_is})
+BARS = Layout("the bars kept", b"SPB", 1, earlier={0: as_it_is})
+SPLITS = Layout("splits", b"SPX", 1, earlier={0: as_it_is})
+
 
 def changed_records(tracker: Tracker) -> Iterator[tuple[str, bytes]]:
     """What the series touched by the last call became: (key, bytes), bars by bucket."""
     for symbol in sorted(tracker.changed_splits):
-        yield f"splits\x1f{symbol}", msgspec.msgpack.encode(tracker.splits[symbol])
+        yield f"splits\x1f{symbol}", SPLITS.write(msgspec.msgpack.encode(tracker.splits[symbol]))
     for symbol, timeframe in sorted(tracker.touched):
         series = tracker.series[(symbol, timeframe)]
-        yield f"signals\x1f{symbol}\x1f{timeframe}", series.dump_signals()
+        yield f"signals\x1f{symbol}\x1f{timeframe}", SIGNALS.write(series.dump_signals())
         for bucket, data in series.take_changed_bars(bucket_ms(timeframe)):
-            yield f"bars\x1f{symbol}\x1f{timeframe}\x1f{bucket}", data
+            yield f"bars\x1f{symbol}\x1f{timeframe}\x1f{bucket}", BARS.write(data)
 
 
 def bucket_ms(timeframe: str) -> int:
@@ -186,10 +191,10 @@ def restore(tracker: Tracker, records: Mapping[str, bytes]) -> None:
         kind, symbol, *rest = key.split("\x1f")
         if kind == "signals":
             series = tracker.series[(symbol, rest[0])] = Series(symbol, rest[0])
-            series.load_signals(data)
+            series.load_signals(SIGNALS.read(data))
         elif kind == "bars":
-            bars.setdefault((symbol, rest[0]), []).append(data)
+            bars.setdefault((symbol, rest[0]), []).append(BARS.read(data))
         else:
-            tracker.splits[symbol] = msgspec.msgpack.decode(data, type=list[tuple[int, float]])
+            tracker.splits[symbol] = msgspec.msgpack.decode(SPLITS.read(data), type=list[tuple[int, float]])
     for name, buckets in bars.items():
         tracker.series[name].load_bars(buckets)

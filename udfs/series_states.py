@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from udfs.state_layout import require_groups
+
 #: Symbol and timeframe.
 Series = tuple[str, str]
 
@@ -27,8 +29,8 @@ class SeriesStates:
         self,
         records: Any,
         fresh: Callable[[int], NDArray[np.float64]],
-        encode: Callable[[NDArray[np.float64]], bytes] = lambda row: row.tobytes(),
-        decode: Callable[[bytes], NDArray[np.float64]] = np.frombuffer,
+        encode: Callable[[NDArray[np.float64]], bytes],
+        decode: Callable[[bytes], NDArray[np.float64]],
     ) -> None:
         self._records, self._fresh, self._encode, self._decode = records, fresh, encode, decode
         self._groups: dict[int, dict[Series, int]] = {}
@@ -60,3 +62,18 @@ class SeriesStates:
     def write(self, series: Series, row: int) -> None:
         """Keep a row in Flink's state."""
         self._records.put("\x1f".join(series), self._encode(self.matrix[row]))
+
+
+class GroupsState:
+    """The number of symbol groups, kept beside the state that was cut by it; ``stored`` is the keyed ``ValueState``."""
+
+    def __init__(self, stored: Any, groups: int) -> None:
+        self._stored, self._groups, self._known = stored, groups, set[int]()
+
+    def require(self, group: int) -> None:
+        """Refuse state of another number of groups; ``group`` is the current key."""
+        if group not in self._known:
+            stored = self._stored.value()
+            if (kept := require_groups(stored, self._groups)) != stored:
+                self._stored.update(kept)
+            self._known.add(group)

@@ -19,6 +19,7 @@ import redis
 from bench.kill_taskmanager import await_task_managers
 from connectors.kafka import ensure_topics
 from connectors.local import Broker, FlinkCluster, PythonProcess, RedisServer, lasting_port
+from connectors.runtime import ROOT
 from connectors.users import open_store
 from models.messages import Bar
 from tests.chaos.cluster import SETTINGS, Job, ZooKeeper, wait
@@ -131,7 +132,7 @@ class System:
     def _start_cluster(self, more: dict[str, str]) -> None:
         folder = self.folder / ("cluster-ha" if more else "cluster")
         settings = SETTINGS | {"execution.checkpointing.dir": self.checkpoints.as_uri()} | more
-        self.cluster = FlinkCluster(task_managers=2, settings=settings, folder=folder, installed=True)
+        self.cluster = FlinkCluster(task_managers=2, settings=settings, folder=folder, checkout=ROOT)
         self.cluster.start()
 
     def _stop_cluster(self) -> None:

@@ -162,7 +162,9 @@ def test_unknown_names_say_what_there_is():
         Kernel(FeatureConfig(parameters={"rsi": {"length": 3}}))
     with pytest.raises(KeyError, match="feature 'rsi_15' is not computed"):
         KERNEL.column_of("rsi_15")
-    with pytest.raises(ValueError, match="not a kernel state"):
+    with pytest.raises(
+        ValueError, match="state holds features in layout 0, this program reads 1: start the program that took"
+    ):
         KERNEL.decode_state(b"nonsense")
 
 

@@ -29,7 +29,7 @@ def test_decision_records_have_a_number_each_and_a_status() -> None:
         assert "\nStatus: " in record.read_text(), f"{record.name} says no status"
 
 
-@pytest.mark.parametrize("name", ["deployment.md", "runbook.md", "architecture.md", "sizing.md"])
+@pytest.mark.parametrize("name", ["deployment.md", "runbook.md", "architecture.md", "sizing.md", "upgrades.md"])
 def test_commands_and_settings_are_real(name: str) -> None:
     text = (ROOT / "docs" / name).read_text()
     for line in re.findall(r"(?:^|`)(signals [a-z][^`#\n]*)", text, re.MULTILINE):
