@@ -51,7 +51,7 @@ def main() -> None:
         return states.dump(), pack(frame)
 
     @pw.udf(max_batch_size=1_000, deterministic=True)
-    def score(frames: list[str]) -> list[str]:
+    def score(frames: list[bytes]) -> list[bytes]:
         return [pack(found) for found in work.scores([unpack_features(frame) for frame in frames])]
 
     @pw.reducers.stateful_many
@@ -86,7 +86,7 @@ def main() -> None:
         ),
     )  # fmt: skip
     frames = featured.select(pw.this.key, frame=pw.this.made[1]).to_stream()
-    frames = frames.filter(pw.this.is_upsert).select(pw.this.key, frame=pw.declare_type(str, pw.this.frame))
+    frames = frames.filter(pw.this.is_upsert).select(pw.this.key, frame=pw.declare_type(bytes, pw.this.frame))
     scored = frames.select(pw.this.key, pw.this.frame, scores=score(pw.this.frame))
     decided = scored.groupby(pw.this.key).reduce(pw.this.key, made=decisions(pw.this.frame, pw.this.scores))
     records = decided.select(records=pw.this.made[1]).to_stream()
