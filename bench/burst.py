@@ -29,13 +29,22 @@ def main() -> None:
     parser.add_argument("--symbols", type=int, default=11_000)
     parser.add_argument("--minutes", type=int, default=30)
     parser.add_argument("--every-s", type=float, default=60.0)
-    parser.add_argument("--warm-up", type=int, default=3, help="minutes before those that count")
+    parser.add_argument(
+        "--history", type=int, default=100, help="minutes sent at once: warm features, cooldowns that end"
+    )
+    parser.add_argument("--warm-up", type=int, default=3, help="bursts before those that count")
     given = parser.parse_args()
     machine = description()
     print(machine)
     with tempfile.TemporaryDirectory(prefix="burst-") as name, Live(Path(name)) as live:
         market = Market(live.broker.bootstrap, given.symbols)
         rows_s, signals_s, spread_s = [], [], []
+        for _ in range(given.history):
+            for bar in market.minute():
+                market.send(bar)
+            market.producer.flush()
+        live.wait_for(given.history * given.symbols, 300)
+        market.sent.clear()
         for minute in range(given.warm_up + given.minutes):
             bars = list(market.minute())
             end_ms = bars[0][1]
@@ -46,7 +55,7 @@ def main() -> None:
                     market.producer.poll(0)
                     time.sleep(max(0.0, number / given.symbols - (time.monotonic() - began)))
             market.producer.flush()
-            live.wait_for((minute + 1) * given.symbols, 300)
+            live.wait_for((given.history + minute + 1) * given.symbols, 300)
             time.sleep(0.3)
             stamps = [stamp for (_, end), stamp in market.sent.items() if end == end_ms]
             rows = [stamp for (_, end), stamp in live.rows.items() if end == end_ms]
