@@ -16,9 +16,10 @@ from bytewax.operators import StatefulBatchLogic
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.run import cli_main
 
-from bench.engines.work import SNAPSHOT_S, Arguments, Record, Work, arguments, decode_bars
+from bench.engines.work import SNAPSHOT_S, Arguments, Work, arguments, decode_bars
 from models.messages import Bar
 from udfs.frames import FeatureFrame, ScoreFrame, group_of
+from udfs.outbox import Record
 
 Scored = tuple[FeatureFrame, ScoreFrame]
 
@@ -75,8 +76,8 @@ def dataflow(given: Arguments) -> Dataflow:
         return [(key, (frame, found)) for (key, frame), found in zip(batch, scores, strict=True)]
 
     def message(keyed: tuple[str, Record]) -> KafkaSinkMessage[bytes, bytes]:
-        topic, key, payload = keyed[1]
-        return KafkaSinkMessage(key.encode(), payload, topic)
+        made = keyed[1]
+        return KafkaSinkMessage(made.key.encode(), made.payload, made.topic)
 
     flow = Dataflow("signals")
     messages = op.input("bars", flow, KafkaSource([given.kafka], [given.bars_topic], tail=False))

@@ -30,7 +30,7 @@ def main() -> None:
         if not payloads:
             continue
         frame = work.features(features, decode_bars(payloads))
-        for topic, key, payload in work.decide(decisions, frame, work.scores([frame])[0]):
+        for topic, key, _, payload in work.decide(decisions, frame, work.scores([frame])[0]):
             producer.produce(topic, payload, key)
         producer.poll(0)
         done += len(payloads)

@@ -94,7 +94,7 @@ def main() -> None:
     records = records.select(
         topic=pw.declare_type(str, pw.this.records[0]),
         key=pw.declare_type(str, pw.this.records[1]),
-        payload=pw.declare_type(bytes, pw.this.records[2]),
+        payload=pw.declare_type(bytes, pw.this.records[3]),
     )
     pw.io.kafka.write(records, settings, records.topic, format="raw", key=records.key, value=records.payload)
     backend = pw.persistence.Backend.filesystem(given.folder / "persistence")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from quixstreams import Application, State
 
-from bench.engines.work import SNAPSHOT_S, Record, Work, arguments, decode_bar
+from bench.engines.work import SNAPSHOT_S, Work, arguments, decode_bar
+from udfs.outbox import Record
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import msgspec
 import numpy as np
@@ -32,6 +32,7 @@ from udfs.catalogue import BAR_COLUMNS, CALENDARS
 from udfs.decisions import Decider
 from udfs.frames import FeatureFrame, Part, PartScores, ScoreFrame
 from udfs.kernel import FeatureConfig, Kernel
+from udfs.outbox import Record
 
 #: Between two snapshots of every engine's state.
 SNAPSHOT_S = 10
@@ -40,14 +41,6 @@ Series = tuple[str, str]
 _fields = attrgetter(*BAR_COLUMNS[:8])
 _bar = msgspec.json.Decoder(Bar).decode
 _bars = msgspec.json.Decoder(list[Bar]).decode
-
-
-class Record(NamedTuple):
-    """One outgoing message."""
-
-    topic: str
-    key: str
-    payload: bytes
 
 
 def decode_bar(payload: bytes) -> Bar:
@@ -180,7 +173,7 @@ class Work:
         """The outgoing messages of one frame of a key; updates the key's state."""
         rows = np.array([states.row(one[:2]) for one in frame.series], np.int64)
         decided = self._decider.decide(frame, scores, states.matrix, rows, states.account, states.heads, Halts())
-        return [Record(record.topic, record.key, record.payload) for record in decided.records]
+        return list(decided.records)
 
     def _calendar(self, symbol: str) -> float:
         code = self._calendars.get(symbol)
