@@ -119,7 +119,8 @@ class Follower:
         for name, value in held.items():
             with contextlib.suppress(msgspec.DecodeError):
                 system[name.decode(errors="replace")] = msgspec.json.decode(value)
-        self.hub.state.system = system
+        if self.hub.state.set_system(system):  # signals that clients hold are explained with them
+            self.hub.begin_anew()
 
     async def _load_context(self, symbols: dict[str, str]) -> None:
         """Renew the bars and news that the signals of these symbols are explained with."""
@@ -190,8 +191,7 @@ class Follower:
         told = await self.redis.xinfo_stream(redis_keys.SIGNALS_STREAM)
         self.hub.forget_until(told["last-generated-id"].decode())  # what is taken in now makes no event of its entry
         await self._adopt(*beside)
-        for client in list(self.hub.clients):
-            self.hub.send_snapshot(client)
+        self.hub.begin_anew()
 
     def _told(self, ok: bool, changed: bool = False) -> None:
         if ok != self.hub.pipeline_ok or changed:

@@ -215,6 +215,12 @@ class Hub:
                 self._snapshots[client.variant] = held
         self._deliver(client, held[1], f"own {time.monotonic_ns()}")
 
+    def begin_anew(self) -> None:
+        """Send every client a snapshot: what it holds of signals is no longer what they look like."""
+        self._snapshots.clear()
+        for client in list(self.clients):
+            self.send_snapshot(client)
+
     def snapshot_of(self, signals: list[Signal], client: Client, reset: bool) -> protocol.Snapshot:
         """These signals as the client may see them."""
         tier, risk_profile = client.variant

@@ -332,10 +332,7 @@ def _news(signal: Signal, state: State) -> NewsContext:
 
 
 def _base_rate(signal: Signal, state: State) -> float | None:
-    told = state.system.get("bundle")
-    rates = told.get("base_rates") if isinstance(told, dict) else None
-    rates = rates if isinstance(rates, dict) else state.base_rates.get(signal.bundle, {})
-    rate = rates.get(signal.action)
+    rate = state.base_rates.get(signal.bundle, {}).get(signal.action)
     return float(rate) if isinstance(rate, (int, float)) else None
 
 

@@ -127,6 +127,16 @@ class State:
         if held is None or held.updated_ms <= outcome.updated_ms:
             self._keep(outcome)
 
+    def set_system(self, system: dict[str, Any]) -> bool:
+        """Renew what the system tells of itself; whether a bundle whose signals are held has other base rates now."""
+        self.system = system
+        bundle = system.get("bundle")
+        name, rates = (bundle.get("name"), bundle.get("base_rates")) if isinstance(bundle, dict) else (None, None)
+        if not isinstance(name, str) or not isinstance(rates, dict) or self.base_rates.get(name) == rates:
+            return False
+        self.base_rates[name] = rates
+        return any(signal.bundle == name for signal in self.signals.values())
+
     def see_price(self, symbol: str, timestamp_ms: int) -> None:
         """Move a symbol's clock on."""
         self.clock_ms[symbol] = max(self.clock_ms.get(symbol, 0), timestamp_ms)

@@ -147,12 +147,13 @@ def test_every_page_in_light_and_dark_and_on_a_phone(relay, page, make_signal, m
             risk_profiles={}, reasoning=f"{symbol} - {REASONS[side]}. Confidence: {0.66 + n / 20:.1%}",
             created_ms=int(time.time() * 1e3) // 60_000 * 60_000 - n * 60_000,
         ))  # fmt: skip
+    page.sign_in(relay.url, relay.token("ann"))
+    page.until("#panel", "Base rate not published")
     relay.redis.hset("system:status", mapping={
         "mode": '{"mode": "replay"}', "venue:alpaca": '{"state": "streaming", "lag_ms": 120, "gaps": 0}',
         "job": '{"watermark_ms": 1700000000000, "lag_ms": 840, "checkpoint_age_ms": 9000, "bars": 18422}',
-        "bundle": '{"name": "daily-2012", "base_rates": {"buy": 0.38, "sell": 0.33}}',
+        "bundle": '{"name": "test", "base_rates": {"buy": 0.38, "sell": 0.33}}',
     })  # fmt: skip
-    page.sign_in(relay.url, relay.token("ann"))
     page.until("#mode", "Replay")
     page.until("#panel", "Base rate 33 %")
     page.until("footer", "Not financial advice")
@@ -174,7 +175,7 @@ def test_every_page_in_light_and_dark_and_on_a_phone(relay, page, make_signal, m
     page.driver.find_element(By.TAG_NAME, "body").send_keys("2")
     page.until("#view-performance", "Closed signals", "Reliability", "hit target", "IBM")
     page.driver.find_element(By.TAG_NAME, "body").send_keys("3")
-    page.until("#view-system", "alpaca", "streaming", "daily-2012", "Drift", "dropped slow")
+    page.until("#view-system", "alpaca", "streaming", "base rate of sell", "33.0 %", "Drift", "dropped slow")
     page.driver.find_element(By.TAG_NAME, "body").send_keys("?")
     page.until("#view-settings", "Keys", "Watchlist", "Notifications", "Quiet from")
     page.keep("settings")

@@ -60,5 +60,5 @@ def state() -> State:
         News(symbol="AAPL", news_id="n1", created_ms=T0 - 5, updated_ms=T0 - 5, headline="HEADLINE-SECRET"),
         News(symbol="AAPL", news_id="n2", created_ms=T0 + 5, updated_ms=T0 + 5, headline="HEADLINE-OF-THE-FUTURE"),
     ]
-    held.system = {"bundle": {"base_rates": {"buy": 0.34375}}}
+    held.set_system({"bundle": {"name": "bundle-secret", "base_rates": {"buy": 0.34375}}})
     return held

@@ -12,6 +12,15 @@ from relay.state import State, position
 T0, DAY = 1_700_000_000_000, 86_400_000
 
 
+def test_base_rates_are_those_of_the_signals_own_bundle(state, make_signal):
+    state.apply("1-0", "a", "signal", encode(make_signal("a", bundle="mine@1")))
+    assert state.set_system({"bundle": {"name": "mine@1", "base_rates": {"buy": 0.4}}})
+    assert not state.set_system({"bundle": {"name": "mine@1", "base_rates": {"buy": 0.4}}})
+    assert not state.set_system({"bundle": {"name": "next@2", "base_rates": {"buy": 0.1}}})
+    assert not state.set_system({"bundle": "no object"})
+    assert state.base_rates["mine@1"] == {"buy": 0.4}
+
+
 def test_a_repeated_entry_changes_nothing(state, make_signal, make_outcome):
     assert state.apply("1-0", "s1", "signal", encode(make_signal())) is not None
     assert state.apply("2-0", "s1", "signal", encode(make_signal())) is None
