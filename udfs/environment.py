@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import sysconfig
@@ -63,6 +64,7 @@ class Environment:
         """Start the job and, on a local mini cluster, wait for its end."""
         self.fix_ids()
         client = self.stream.execute_async(self.name)
+        gc.enable()
         if self.local:
             client.get_job_execution_result().result()
 
@@ -81,7 +83,13 @@ def stream_environment(settings: StreamSettings, name: str = "signals") -> Envir
     Submitted by ``flink run``, the cluster's configuration rules and holds the connector in its ``lib/``: setting
     ``pipeline.jars`` here would overwrite the list in which ``flink run -py`` put flink-python's own JAR. Locally the
     same ``flink-conf/config.yaml`` is applied, and the connector comes from ``.jars``.
+
+    From here to :meth:`Environment.run` Python's cycle collector is off. It tells the JVM of each Java object it frees,
+    from whichever thread it happens to run in, and if that is amid a call it opens a second connection, which later
+    calls may then take. A connection is a thread in the JVM, and Flink's SQL planner keeps what it needs in the thread
+    that made it: on another it fails with a NullPointerException.
     """
+    gc.disable()
     submitted = "PYFLINK_GATEWAY_PORT" in os.environ
     if not submitted:  # before the first call into the JVM, which inherits this environment
         # Else a process-mode worker would be a thread of this client and share its interpreter lock.
