@@ -28,13 +28,18 @@ def rest(cluster: FlinkCluster, path: str, body: dict[str, Any] | None = None) -
 
 
 def start(cluster: FlinkCluster, job: str, *arguments: str, savepoint: Path | None = None, code: Path = ROOT) -> str:
-    """Submit ``jobs/<job>.py`` of the checkout ``code``, from a savepoint if there is one; the job's id."""
+    """Submit ``jobs/<job>.py`` of the checkout ``code``, from a savepoint if there is one; the job's id.
+
+    ``arguments``: the job's own, behind Flink's (``-pyfs WHEEL``) if there are any.
+    """
     given = ["--fromSavepoint", str(savepoint)] if savepoint else []
     done = cluster.flink("run", "--detached", *given, "-py", str(code / "jobs" / f"{job}.py"), *arguments)
     for line in done.stdout.splitlines():
         if "JobID" in line:
             return line.split("JobID")[1].split()[0]
-    raise RuntimeError(f"flink run failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+    # A failure is told by every layer with its stack; the frames of Java are left out, so that its cause is seen.
+    told = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("\tat ")]
+    raise RuntimeError("flink run failed:\n" + "\n".join(told)[-12_000:])
 
 
 def state_of(cluster: FlinkCluster, job_id: str) -> str:

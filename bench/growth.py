@@ -29,7 +29,8 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench.kill_taskmanager import build_wheel, state_of, submit  # noqa: E402
+from bench.cluster import start, state_of  # noqa: E402
+from bench.kill_taskmanager import build_wheel  # noqa: E402
 from bench.latency import steady  # noqa: E402
 from bench.live import Live, Market  # noqa: E402
 from bench.machine import description  # noqa: E402
@@ -73,7 +74,7 @@ class Clustered(Live):
     def start_job(self, *arguments: str) -> None:
         """Submit it as users do."""
         self.cluster = self._stack.enter_context(FlinkCluster(self._managers))
-        self._id = submit(self.cluster, self._wheel, "signals", *arguments)
+        self._id = start(self.cluster, "signals", "-pyfs", str(self._wheel), *arguments)
 
     def wait_for(self, rows: int, timeout_s: float) -> None:
         """Until so many rows have come out; RuntimeError with the job's state if they do not."""

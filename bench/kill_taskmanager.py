@@ -25,12 +25,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.request import urlopen
+from typing import NamedTuple
 
 import bokeh_sampledata
 import msgspec
 
+from bench.cluster import rest, start, state_of
 from bench.machine import description
 from connectors.bar_files import read_bars
 from connectors.local import Broker, FlinkCluster
@@ -49,6 +49,14 @@ QUICK = {
     "heartbeat.timeout": "10000",
     "restart-strategy.exponential-delay.max-backoff": "1s",
     "resourcemanager.standalone.start-up-time": "3600000",
+}
+
+#: Little is on its way between the operators, so that a small tape is not all behind a checkpoint's barrier at once: it
+#: could not be disturbed in its midst.
+SHORT_QUEUES = {
+    "taskmanager.memory.segment-size": "4kb",
+    "taskmanager.network.memory.buffers-per-channel": "1",
+    "taskmanager.network.memory.floating-buffers-per-gate": "1",
 }
 
 
@@ -98,12 +106,6 @@ def build_wheel(folder: Path) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def rest(cluster: FlinkCluster, path: str) -> Any:
-    """An answer of the cluster's REST interface."""
-    with urlopen(f"http://{cluster.address}{path}", timeout=10) as answer:
-        return json.load(answer)
-
-
 def fresh_task_manager(cluster: FlinkCluster) -> None:
     """Another TaskManager for another job.
 
@@ -123,15 +125,6 @@ def await_task_managers(cluster: FlinkCluster, count: int) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError(f"{cluster.registered_task_managers()} TaskManagers after 60 s, not {count}")
         time.sleep(0.1)
-
-
-def submit(cluster: FlinkCluster, wheel: Path, job: str, *arguments: str) -> str:
-    """Submit a job file; its id."""
-    done = cluster.flink("run", "--detached", "-py", str(ROOT / "jobs" / f"{job}.py"), "-pyfs", str(wheel), *arguments)
-    for line in done.stdout.splitlines():
-        if "JobID" in line:
-            return line.split("JobID")[1].split()[0]
-    raise RuntimeError(f"flink run failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
 
 class Progress(NamedTuple):
@@ -185,11 +178,6 @@ def kill_in_midst(
     cluster.kill_task_managers()
     cluster.start_task_manager()
     return now
-
-
-def state_of(cluster: FlinkCluster, job: str) -> str:
-    """RUNNING, RESTARTING, FINISHED, …"""
-    return str(rest(cluster, f"/jobs/{job}")["state"])
 
 
 def wait(cluster: FlinkCluster, job: str, timeout_s: float) -> None:
@@ -258,8 +246,9 @@ class Rig(NamedTuple):
         out = f"{prefix}{'trading-signals' if job == 'signals' else 'signal-outcomes'}"
         own = ["--signals-topic", "calm-trading-signals"] if job == "outcomes" else []
         fresh_task_manager(self.cluster)
-        job_id = submit(
-            self.cluster, self.wheel, job, "--kafka", self.broker.bootstrap, "--bars-topic", BARS_TOPIC, "--replay",
+        job_id = start(
+            self.cluster, job, "-pyfs", str(self.wheel), "--kafka", self.broker.bootstrap,
+            "--bars-topic", BARS_TOPIC, "--replay",
             "--out-prefix", prefix, "--group-id", prefix, "--frame-offsets", str(self.frame_offsets), *own, *arguments,
         )  # fmt: skip
         began, done, at = time.monotonic(), 0, None
@@ -303,7 +292,7 @@ def main() -> int:
         broker.create_topic(BARS_TOPIC, partitions=2)
         publish(broker.bootstrap, BARS_TOPIC, bars)
         wheel = build_wheel(folder)
-        cluster = stack.enter_context(FlinkCluster(settings=QUICK))
+        cluster = stack.enter_context(FlinkCluster(settings=QUICK | SHORT_QUEUES))
         rig = Rig(broker, cluster, wheel, options.frame_offsets, options.spread, options.timeout)
         more = {"signals": ["--no-feature-rows"], "outcomes": []}
         for job in ["signals", *(["outcomes"] if "outcomes" in jobs else [])]:

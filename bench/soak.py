@@ -37,7 +37,8 @@ import msgspec  # noqa: E402
 import numpy as np  # noqa: E402
 import psutil  # noqa: E402
 
-from bench.kill_taskmanager import build_wheel, rest, submit  # noqa: E402
+from bench.cluster import rest, start  # noqa: E402
+from bench.kill_taskmanager import build_wheel  # noqa: E402
 from bench.live import Market, percentiles  # noqa: E402
 from bench.machine import description  # noqa: E402
 from connectors.local import Broker, FlinkCluster, PythonProcess, RedisServer  # noqa: E402
@@ -100,8 +101,8 @@ class Rig:
         self.cluster = stack.enter_context(FlinkCluster(settings=options, folder=self._folder / "flink"))
         policy = self._folder / "policy.json"
         policy.write_text(json.dumps({"risk": {"symbol_cooldown_ms": COOLDOWN_MS}}))
-        self.job = submit(
-            self.cluster, build_wheel(self._folder), "signals", "--kafka", self.broker.bootstrap,
+        self.job = start(
+            self.cluster, "signals", "-pyfs", str(build_wheel(self._folder)), "--kafka", self.broker.bootstrap,
             "--redis", self.redis.url, "--policy", str(policy),
         )  # fmt: skip
         stack.callback(self._stop.set)

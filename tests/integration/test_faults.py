@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from bench.kill_taskmanager import BARS_TOPIC, QUICK, Rig, compare, identified, publish, real_bars
+from bench.kill_taskmanager import BARS_TOPIC, QUICK, SHORT_QUEUES, Rig, compare, identified, publish, real_bars
 from connectors.local import FlinkCluster
 from connectors.topics import read_topic
 from models.messages import Bar, DeadLetter, FeatureRow, Signal, decode, encode
@@ -25,8 +25,8 @@ def rig(kafka, wheel):
     bars = real_bars(copies=2)
     kafka.create_topic(BARS_TOPIC, partitions=2)
     publish(kafka.bootstrap, BARS_TOPIC, bars)
-    with FlinkCluster(settings=QUICK) as cluster:
-        rig = Rig(kafka, cluster, wheel, frame_offsets=8, spread_s=0.5)
+    with FlinkCluster(settings=QUICK | SHORT_QUEUES) as cluster:
+        rig = Rig(kafka, cluster, wheel, frame_offsets=4, spread_s=0.5)
         rig.replay("signals", "calm-", 0, random.Random(), "--no-feature-rows")
         yield rig, bars, dict(identified(kafka.bootstrap, "calm-trading-signals"))
 
