@@ -479,6 +479,16 @@ class FlinkCluster(_Process):
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60,
         )  # fmt: skip
 
+    def replace_ended_task_managers(self) -> int:
+        """Start one TaskManager for each that has ended by itself, as a supervisor does; how many those were."""
+        import psutil
+
+        ended = [pid for pid in self.pids("taskexecutor") if not psutil.pid_exists(pid)]
+        self._kill("taskexecutor", ended)  # out of the list
+        for _ in ended:
+            self.start_task_manager()
+        return len(ended)
+
     def start_job_manager(self) -> None:
         """Start the JobManager again, as after a kill, and wait until it answers."""
         subprocess.run(

@@ -174,10 +174,11 @@ class Faults:
         pids = cluster.pids("taskexecutor")
         killed = pids if self._rng.random() < 0.2 else [self._rng.choice(pids)]
         which = [job.name for job in self.system.jobs if job.task_manager_pid() in killed]
-        cluster.kill_task_managers(*killed)
-        number = self._next()
-        for _ in killed:
-            cluster.start_task_manager()
+        with self.system.cluster_lock:
+            cluster.kill_task_managers(*killed)
+            number = self._next()
+            for _ in killed:
+                cluster.start_task_manager()
         return f"kill -9 of {' and '.join(which) or 'one'}, another started", self._flowing(number)
 
     def _job_manager(self) -> tuple[str, dict[str, Condition]]:

@@ -67,6 +67,11 @@ class System:
         self.high_availability = False
         self.fillable = ""
         self.checkpoints = folder / "checkpoints"
+        #: Held while a fault ends or starts processes of the cluster: what it kills is no business of the supervisor.
+        self.cluster_lock = threading.Lock()
+        #: TaskManagers that ended without being killed (docs/chaos.md says of what), and were started again.
+        self.ended_by_itself = 0
+        self._closing = threading.Event()
 
     def __enter__(self) -> System:
         try:
@@ -109,6 +114,18 @@ class System:
         more = ["--group-id", "chaos-outcomes", "--history-hours", HISTORY_HOURS]
         self.outcomes = Job("outcomes", self.cluster, [*both, *more])
         self.submit()
+        supervisor = threading.Thread(target=self._supervise, daemon=True)
+        supervisor.start()
+        self._stack.callback(supervisor.join)
+        self._stack.callback(self._closing.set)
+
+    def _supervise(self) -> None:
+        """Start a TaskManager again that ends, as docker/compose.yaml and Kubernetes do."""
+        while not self._closing.wait(1.0):
+            with self.cluster_lock:
+                if self.cluster is not None and (ended := self.cluster.replace_ended_task_managers()):
+                    self.ended_by_itself += ended
+                    self.say(f"{ended} TaskManager ended by itself; started again (its log is kept)")
 
     def _mount(self) -> str:
         """Give checkpoints a file system of their own; why not, if that cannot be."""
@@ -160,10 +177,11 @@ class System:
 
     def turn_high_availability_on(self) -> None:
         """Move both jobs from their last checkpoints to a cluster that keeps its own in ZooKeeper."""
-        self._stop_cluster()
         keeper = self._stack.enter_context(ZooKeeper(self.folder / "zookeeper"))
-        self._stack.callback(self._stop_cluster)  # before the keeper
-        self._start_cluster(keeper.settings(self.folder / "ha"))
+        with self.cluster_lock:
+            self._stop_cluster()
+            self._stack.callback(self._stop_cluster)  # before the keeper
+            self._start_cluster(keeper.settings(self.folder / "ha"))
         assert self.cluster is not None
         for job in self.jobs:
             job.cluster = self.cluster
