@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 import time
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from models.messages import encode
 from tests.chaos import tape
-from tests.chaos.cluster import wait
+from tests.chaos.cluster import Job, wait
 from tests.chaos.system import PARTITIONS, Condition, System
 from tests.chaos.watch import Place
 
@@ -200,14 +201,13 @@ class Faults:
         filler = self.system.checkpoints / "filler"
         try:
             with open(filler, "wb", buffering=0) as file:
-                try:
-                    while True:
-                        file.write(bytes(1 << 16))
-                except OSError:
-                    pass
-            failed = [f"{job.name}'s checkpoint fails" for job in self.system.jobs]
-            for what, job, (_, failures) in zip(failed, self.system.jobs, before, strict=True):
-                wait(f"disk_full: {what}", lambda job=job, failures=failures: job.checkpoints()[1] > failures, 60)
+                for job, (_, failures) in zip(self.system.jobs, before, strict=True):
+
+                    def failed(job: Job = job, failures: int = failures) -> bool:
+                        fill(file)  # again: what a failed or an old checkpoint gives back is room for the next one
+                        return job.checkpoints()[1] > failures
+
+                    wait(f"disk_full: {job.name}'s checkpoint fails", failed, 60)
         finally:
             filler.unlink()
         after = [job.checkpoints()[0] for job in self.system.jobs]
@@ -236,6 +236,13 @@ class Faults:
 
     def _flowing(self, number: int) -> dict[str, Condition]:
         return {"a new bar's row": self.system.row_after(number), "its outcomes": self.system.outcome_after(number)}
+
+
+def fill(file: IO[bytes]) -> None:
+    """Write until there is no space left."""
+    with contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(1 << 16))
 
 
 def percentile(values: list[float], percent: float) -> float:

@@ -72,16 +72,20 @@ class System:
         #: TaskManagers that ended without being killed (docs/chaos.md says of what), and were started again.
         self.ended_by_itself = 0
         self._closing = threading.Event()
+        self._supervisor = threading.Thread(target=self._supervise, daemon=True)
 
     def __enter__(self) -> System:
         try:
             self._start()
         except BaseException:
-            self._stack.close()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        if self._supervisor.is_alive():
+            self._supervisor.join()
         self._stack.close()
 
     def _start(self) -> None:
@@ -114,10 +118,7 @@ class System:
         more = ["--group-id", "chaos-outcomes", "--history-hours", HISTORY_HOURS]
         self.outcomes = Job("outcomes", self.cluster, [*both, *more])
         self.submit()
-        supervisor = threading.Thread(target=self._supervise, daemon=True)
-        supervisor.start()
-        self._stack.callback(supervisor.join)
-        self._stack.callback(self._closing.set)
+        self._supervisor.start()
 
     def _supervise(self) -> None:
         """Start a TaskManager again that ends, as docker/compose.yaml and Kubernetes do."""
