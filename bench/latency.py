@@ -1,7 +1,7 @@
 """Time from a bar's append to its row's and its signal's append, at steady loads.
 
     python bench/latency.py                          10 % and 50 % of 6,000 bars/s, 10 minutes each after warm-up
-    python bench/latency.py --minutes 1 --loads 10
+    python bench/latency.py --minutes 1 --loads 10 --frame-ms 10     what it does not know itself, the job is given
 
 500 symbols, bars spread evenly over time, at-least-once, checkpoints every 10 s, 20 ms frames; everything on one
 machine, broker and measuring process included. Every bar gives a row on ``features``; signals are those of the default
@@ -15,6 +15,7 @@ import json
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,10 +23,14 @@ sys.path.insert(0, str(ROOT))
 
 from bench.live import Live, Market, percentiles  # noqa: E402
 from bench.machine import description  # noqa: E402
+from bench.stages import between, read_stages  # noqa: E402
 
 
 def steady(live: Live, market: Market, rate: float, seconds: float) -> dict[str, dict[str, float]]:
-    """Bars at ``rate`` a second for some time; latencies of rows and signals."""
+    """Bars at ``rate`` a second for some time; latencies of rows and signals.
+
+    A line for every ten seconds: whether a tail is there all along, comes at intervals or dies away tells its cause.
+    """
     market.sent.clear()
     before = len(live.rows)
     began = time.monotonic()
@@ -41,6 +46,15 @@ def steady(live: Live, market: Market, rate: float, seconds: float) -> dict[str,
     market.producer.flush()
     live.wait_for(before + sent, 120)
     time.sleep(1)
+    by_time: dict[int, list[int]] = defaultdict(list)
+    first = min(market.sent.values())
+    for place, stamp in market.sent.items():
+        by_time[(stamp - first) // 10_000].append(live.rows[place] - stamp)
+    for number, latencies in sorted(by_time.items()):
+        told = percentiles(latencies)
+        print(
+            f"  {number * 10:5} s  p50 {told['p50_ms']:5.0f}  p99 {told['p99_ms']:5.0f}  max {told['max_ms']:5.0f} ms"
+        )
     found = {}
     for name, out in (("rows", live.rows), ("signals", live.signals)):
         found[name] = percentiles([out[place] - stamp for place, stamp in market.sent.items() if place in out])
@@ -56,10 +70,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--warm-up-s", type=float, default=60)
     parser.add_argument("--symbols", type=int, default=500)
-    given = parser.parse_args()
+    given, job = parser.parse_known_args()
     machine = description()
     print(machine)
-    with tempfile.TemporaryDirectory(prefix="latency-") as name, Live(Path(name)) as live:
+    with tempfile.TemporaryDirectory(prefix="latency-") as name, Live(Path(name), *job) as live:
         market = Market(live.broker.bootstrap, given.symbols)
         for bar in market.minute():
             market.send(bar)
@@ -71,10 +85,14 @@ def main() -> None:
         figures = {}
         for load in given.loads:
             rate = given.capacity * load / 100
+            before = read_stages(live.rest_port)
             found = steady(live, market, rate, given.minutes * 60)
+            stages = between(before, read_stages(live.rest_port))
             print(f"{load:g} %, {rate:,.0f} bars/s for {given.minutes:g} min: {found}", flush=True)
-            figures[f"{load:g}"] = found["rows"] | {"bars_per_s": rate, "signals": found["signals"]}
-    print(json.dumps({"load_percent": figures, "minutes": given.minutes, "machine": machine}))
+            for stage, told in stages.items():
+                print(f"  {stage:9} {told}", flush=True)
+            figures[f"{load:g}"] = found["rows"] | {"bars_per_s": rate, "signals": found["signals"], "stages": stages}
+    print(json.dumps({"load_percent": figures, "minutes": given.minutes, "job": job, "machine": machine}))
 
 
 if __name__ == "__main__":

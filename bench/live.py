@@ -63,9 +63,11 @@ class Live:
 
     def start_job(self, *arguments: str) -> None:
         """The job in a mini cluster of its own process."""
-        from connectors.local import PythonProcess
+        from connectors.local import PythonProcess, lasting_port
 
+        self.rest_port = lasting_port()
         own = ["-m", "jobs.signals", *arguments, "--checkpoints", str(self._folder / "checkpoints")]
+        own += ["--rest-port", str(self.rest_port)]
         self.job = self._stack.enter_context(PythonProcess("signals-job", own, self._folder / "job"))
 
     def _read(self) -> None:

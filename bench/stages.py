@@ -1,0 +1,62 @@
+"""Where a frame's time goes, as the running job tells Flink: its histogram ``latency_seconds`` by stage."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import defaultdict
+from typing import Any
+from urllib.parse import quote
+from urllib.request import urlopen
+
+from udfs.job_metrics import BOUNDS_S, STAGES
+
+#: Flink renews what its REST interface tells of metrics every ten seconds.
+_RENEWED_S = 11.0
+_NAME = re.compile(r"\.stage\.(\w+)\.(?:le\.(\d+\.\d+|\+Inf)\.)?latency_seconds_(bucket|count|sum_ms)$")
+
+#: Counters by (stage, "count" | "sum_ms" | a bucket's bound).
+Counters = dict[tuple[str, str], float]
+
+
+def read_stages(rest_port: int) -> Counters:
+    """The counters now; waits until the REST interface has renewed them."""
+    time.sleep(_RENEWED_S)
+    found: Counters = {}
+    (job,) = _get(rest_port, "/jobs")["jobs"]
+    for vertex in _get(rest_port, f"/jobs/{job['id']}")["vertices"]:
+        where = f"/jobs/{job['id']}/vertices/{vertex['id']}/metrics"
+        names = {one["id"]: match for one in _get(rest_port, where) if (match := _NAME.search(one["id"]))}
+        if names:
+            for one in _get(rest_port, f"{where}?get={quote(','.join(names))}"):
+                stage, bound, kind = names[one["id"]].groups()
+                found[stage, bound or kind] = float(one["value"])
+    return found
+
+
+def between(before: Counters, after: Counters) -> dict[str, dict[str, float]]:
+    """Of each stage: frames, mean, and the bucket's bound (ms) that 99 and 99.9 % of the frames are within.
+
+    >>> counts = {("framed", "count"): 100, ("framed", "sum_ms"): 900, ("framed", "0.01"): 98, ("framed", "0.02"): 100}
+    >>> between({}, counts)
+    {'framed': {'frames': 100, 'mean_ms': 9.0, 'p99_within_ms': 20.0, 'p999_within_ms': 20.0}}
+    """
+    new: dict[str, dict[str, float]] = defaultdict(dict)
+    for (stage, what), value in after.items():
+        new[stage][what] = value - before.get((stage, what), 0.0)
+    told = {}
+    for stage in STAGES:
+        counters = new.get(stage, {})
+        if not (count := counters.get("count", 0)):
+            continue
+        told[stage] = {"frames": int(count), "mean_ms": round(counters["sum_ms"] / count, 1)}
+        for name, share in (("p99_within_ms", 0.99), ("p999_within_ms", 0.999)):
+            within = (b * 1000 for b in BOUNDS_S if counters.get(str(b), 0) >= share * count)
+            told[stage][name] = next(within, float("inf"))
+    return told
+
+
+def _get(rest_port: int, path: str) -> Any:
+    with urlopen(f"http://127.0.0.1:{rest_port}{path}", timeout=10) as answer:
+        return json.load(answer)
