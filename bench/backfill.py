@@ -37,7 +37,7 @@ def publish(bootstrap: str, topic: str, length: int) -> int:
     from models.messages import Bar, encode
 
     producer = Producer(
-        {"bootstrap.servers": bootstrap, "linger.ms": 20, "batch.size": 1_000_000,
+        {"bootstrap.servers": bootstrap, "linger.ms": 20, "enable.idempotence": True, "batch.size": 1_000_000,
          "queue.buffering.max.messages": 1_000_000}
     )  # fmt: skip
     table = minutes(length, SYMBOLS)

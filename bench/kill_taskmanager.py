@@ -87,7 +87,10 @@ def publish(bootstrap: str, topic: str, bars: list[Bar]) -> None:
     """Bars to their topic, keyed by symbol, in event time."""
     from confluent_kafka import Producer
 
-    producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 20})
+    # Idempotent: else a batch that is sent again, as right after a topic was made, comes behind the ones after it.
+    producer = Producer(
+        {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 20, "enable.idempotence": True}
+    )
     for bar in bars:
         while True:
             try:

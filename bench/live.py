@@ -110,7 +110,12 @@ class Market:
         self._minute = 0
         self.sent: dict[tuple[str, int], int] = {}
         self.producer = Producer(
-            {"bootstrap.servers": bootstrap, "linger.ms": 1, "queue.buffering.max.messages": 1_000_000}
+            {
+                "bootstrap.servers": bootstrap,
+                "linger.ms": 1,
+                "enable.idempotence": True,
+                "queue.buffering.max.messages": 1_000_000,
+            }
         )
 
     def minute(self) -> Iterator[tuple[str, int, bytes]]:

@@ -56,7 +56,9 @@ class Bursts:
     def __init__(self, bootstrap: str, topic: str, symbols: int) -> None:
         from confluent_kafka import Producer
 
-        self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 20, "log_level": 0})
+        self._producer = Producer(
+            {"bootstrap.servers": bootstrap, "linger.ms": 20, "enable.idempotence": True, "log_level": 0}
+        )
         self._topic, self._symbols, self.minute = topic, symbols, 0
 
     def send(self) -> int:

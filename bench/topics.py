@@ -41,7 +41,7 @@ def publish(bootstrap: str, topic: str, minutes: int, symbols: int, only: int | 
     from confluent_kafka import Producer
 
     producer = Producer(
-        {"bootstrap.servers": bootstrap, "linger.ms": 20, "batch.size": 1_000_000,
+        {"bootstrap.servers": bootstrap, "linger.ms": 20, "enable.idempotence": True, "batch.size": 1_000_000,
          "queue.buffering.max.messages": 1_000_000}
     )  # fmt: skip
     sent = 0

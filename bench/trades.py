@@ -37,7 +37,7 @@ def publish(bootstrap: str, trades: int, symbols: int, minutes: int) -> float:
 
     rng = np.random.default_rng(7)
     producer = Producer(
-        {"bootstrap.servers": bootstrap, "linger.ms": 20, "batch.size": 1_000_000,
+        {"bootstrap.servers": bootstrap, "linger.ms": 20, "enable.idempotence": True, "batch.size": 1_000_000,
          "queue.buffering.max.messages": 2_000_000}
     )  # fmt: skip
     prices = np.full(symbols, 100.0)

@@ -108,7 +108,9 @@ def put_signals(broker: Broker, signals: Iterable[bytes]) -> None:
     """The signals that the outcomes follow, on their topic."""
     from confluent_kafka import Producer
 
-    producer = Producer({"bootstrap.servers": broker.bootstrap, "partitioner": "murmur2_random", "linger.ms": 20})
+    producer = Producer(
+        {"bootstrap.servers": broker.bootstrap, "partitioner": "murmur2_random", "enable.idempotence": True}
+    )
     for line in signals:
         one = msgspec.json.decode(line)
         producer.produce(f"{PREFIX}signals", line, one["symbol"], timestamp=one["created_ms"])

@@ -27,7 +27,9 @@ MINUTE = 60_000
 def publish(broker, topic, messages):
     from confluent_kafka import Producer
 
-    producer = Producer({"bootstrap.servers": broker.bootstrap, "partitioner": "murmur2_random", "linger.ms": 5})
+    producer = Producer(
+        {"bootstrap.servers": broker.bootstrap, "partitioner": "murmur2_random", "enable.idempotence": True}
+    )
     for message in messages:
         at = getattr(message, "end_ms", None) or getattr(message, "created_ms", None) or message.timestamp_ms
         producer.produce(topic, encode(message), message.symbol, timestamp=at)
