@@ -87,15 +87,26 @@ class Player:
             due += 0.0 if self._paused.is_set() else (now - last) * self._per_s
             last = now
             for bar in self._tape[self.position : int(due)]:
-                stamp = bar.end_ms + (self._skew_ms if self.position < self._skewed_until else 0)
-                self._producer.produce(FEED_TOPIC, encode(bar), bar.symbol, timestamp=stamp)
-                self.position += 1
+                self._publish(bar)
             self._producer.poll(0.02)
 
+    def _publish(self, bar: Bar) -> None:
+        stamp = bar.end_ms + (self._skew_ms if self.position < self._skewed_until else 0)
+        self._producer.produce(FEED_TOPIC, encode(bar), bar.symbol, timestamp=stamp)
+        self.position += 1
+
     def stop(self) -> int:
-        """End; how many bars were published, all of them on the broker."""
+        """End with the day; how many bars were published, all of them on the broker.
+
+        The rest of the day's bars, so that what is over by event time is over by each symbol's own time too.
+        """
         self._stop.set()
         self._thread.join()
+        today_ms = self._tape[self.position - 1].end_ms
+        for bar in self._tape[self.position :]:
+            if bar.end_ms != today_ms:
+                break
+            self._publish(bar)
         if left := self._producer.flush(120):
             raise RuntimeError(f"{left} bars of the tape did not reach the broker")
         return self.position
