@@ -157,17 +157,20 @@ def kill_in_midst(
     rng: random.Random,
     before: Progress | None = None,
     spread_s: float = 2.0,
+    each_after_checkpoint: bool = True,
 ) -> Progress | None:
     """Kill the TaskManager in the midst of work and start another: how far the job was, or None when it was faster.
 
-    That is a random while after its first checkpoint and record, or after it has recovered from the fault ``before``,
-    written more and completed a checkpoint again.
+    That is a random while after its first checkpoint and record, or after it has recovered from the fault ``before``
+    and written more, and with ``each_after_checkpoint`` completed a checkpoint again.
     """
+    checkpointed = before is None or each_after_checkpoint
     before = before or Progress(0, -1, 0)
     deadline = time.monotonic() + 120
     while True:
         now = progress(cluster, job, bootstrap, topic)
-        if now.checkpoint and now.recoveries > before.recoveries and now.records > before.records:
+        on = now.recoveries > before.recoveries and now.records > before.records
+        if on and (now.checkpoint or not checkpointed):
             break
         if state_of(cluster, job) in ("FINISHED", "FAILED"):
             return None
@@ -234,7 +237,8 @@ def compare(bootstrap: str, topic: str, wanted: dict[str, bytes]) -> Difference:
 class Rig(NamedTuple):
     """A broker with bars, a cluster and the wheel: what every replay shares.
 
-    ``frame_offsets``: small frames make a replay last; ``spread_s``: a kill comes up to so long after a checkpoint.
+    ``frame_offsets``: small frames make a replay last; ``spread_s``: a kill comes up to so long after a checkpoint;
+    ``each_after_checkpoint``: see :func:`kill_in_midst` (else a small tape may be over before the last kill).
     """
 
     broker: Broker
@@ -243,6 +247,7 @@ class Rig(NamedTuple):
     frame_offsets: int = 50
     spread_s: float = 3.0
     timeout_s: float = 300.0
+    each_after_checkpoint: bool = True
 
     def replay(self, job: str, prefix: str, kills: int, rng: random.Random, *arguments: str) -> int:
         """One replay into topics of its own; how often it was disturbed (it may be over before the last kill)."""
@@ -256,7 +261,9 @@ class Rig(NamedTuple):
         )  # fmt: skip
         began, done, at = time.monotonic(), 0, None
         while done < kills:
-            at = kill_in_midst(self.cluster, job_id, self.broker.bootstrap, out, rng, at, self.spread_s)
+            at = kill_in_midst(
+                self.cluster, job_id, self.broker.bootstrap, out, rng, at, self.spread_s, self.each_after_checkpoint
+            )
             if at is None:
                 break
             done += 1

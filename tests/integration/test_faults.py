@@ -26,7 +26,7 @@ def rig(kafka, wheel):
     kafka.create_topic(BARS_TOPIC, partitions=2)
     publish(kafka.bootstrap, BARS_TOPIC, bars)
     with FlinkCluster(settings=QUICK | SHORT_QUEUES) as cluster:
-        rig = Rig(kafka, cluster, wheel, frame_offsets=4, spread_s=0.5)
+        rig = Rig(kafka, cluster, wheel, frame_offsets=4, spread_s=0.5, each_after_checkpoint=False)
         rig.replay("signals", "calm-", 0, random.Random(), "--no-feature-rows")
         yield rig, bars, dict(identified(kafka.bootstrap, "calm-trading-signals"))
 
