@@ -21,8 +21,13 @@ CANONICAL = "CANONICAL"
 
 def rest(cluster: FlinkCluster, path: str, body: dict[str, Any] | None = None) -> Any:
     """An answer of the cluster's REST interface; with ``body`` a POST."""
+    return rest_at(cluster.address, path, body)
+
+
+def rest_at(address: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """The same of whatever cluster answers at ``host:port``, a job's own mini cluster too."""
     data = None if body is None else json.dumps(body).encode()
-    request = Request(f"http://{cluster.address}{path}", data, {"Content-Type": "application/json"})
+    request = Request(f"http://{address}{path}", data, {"Content-Type": "application/json"})
     with urlopen(request, timeout=30) as answer:
         return json.load(answer)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections import defaultdict
-from typing import Any
 from urllib.parse import quote
-from urllib.request import urlopen
 
+from bench.cluster import rest_at
 from udfs.job_metrics import BOUNDS_S
 
 #: Flink renews what its REST interface tells of metrics every ten seconds.
@@ -27,12 +25,14 @@ def read_stages(rest_port: int) -> Counters:
     """The counters now; waits until the REST interface has renewed them."""
     time.sleep(_RENEWED_S)
     found: Counters = {}
-    (job,) = _get(rest_port, "/jobs")["jobs"]
-    for vertex in _get(rest_port, f"/jobs/{job['id']}")["vertices"]:
+    address = f"127.0.0.1:{rest_port}"
+    (job,) = rest_at(address, "/jobs")["jobs"]
+    for vertex in rest_at(address, f"/jobs/{job['id']}")["vertices"]:
         where = f"/jobs/{job['id']}/vertices/{vertex['id']}/metrics"
-        names = {one["id"]: match for one in _get(rest_port, where) if (match := _NAME.search(one["id"]))}
-        if names:
-            for one in _get(rest_port, f"{where}?get={quote(','.join(names))}"):
+        names = {one["id"]: match for one in rest_at(address, where) if (match := _NAME.search(one["id"]))}
+        for asked in _TOLD:  # one at a time: Flink answers 404 to an address of more than 4 KiB
+            of_stage = [name for name, match in names.items() if match[1] == asked]
+            for one in rest_at(address, f"{where}?get={quote(','.join(of_stage))}") if of_stage else ():
                 stage, bound, kind = names[one["id"]].groups()
                 found[stage, bound.replace("_", ".") if bound else kind] = float(one["value"])
     return found
@@ -58,8 +58,3 @@ def between(before: Counters, after: Counters) -> dict[str, dict[str, float | No
             within = (b * 1000 for b in BOUNDS_S if counters.get(str(b), 0) >= share * count)
             told[stage][name] = next(within, None)
     return told
-
-
-def _get(rest_port: int, path: str) -> Any:
-    with urlopen(f"http://127.0.0.1:{rest_port}{path}", timeout=10) as answer:
-        return json.load(answer)
