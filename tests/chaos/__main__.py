@@ -93,7 +93,6 @@ def run(
             say(f"fault {len(mended)}: partitions: {mended[-1].what}; mended in {mended[-1].recovery_s:.1f} s")
         if len(mended) < faults:
             say(f"only {len(mended)} of {faults} faults fitted into {minutes} minutes")
-        ended_by_itself = system.ended_by_itself
         bars = tape[: player.stop()]
         system.settle(len(bars), 300)
         say(f"{len(bars):,} bars played; now the same without faults")
@@ -115,7 +114,7 @@ def run(
         "duplicates": found.duplicates.total(),
         "recovery_p50_s": percentile(seconds, 50),
         "recovery_p95_s": percentile(seconds, 95),
-        "task_managers_ended_by_themselves": ended_by_itself,
+        "task_managers_ended_by_themselves": system.ended_by_itself,
         "seed": seed,
         "by_kind": by_kind(mended),
         "bars": len(bars),
