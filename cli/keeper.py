@@ -139,7 +139,7 @@ class Keeper:
             self._python(stack, job, given, job, address=page)
         configured = ["--config", plan.config] if plan.config else []
         if plan.build_bars:
-            self._python(stack, "bars", ["-m", "jobs.bars", "--kafka", state.kafka, *configured])
+            self._python(stack, "bars", ["-m", "jobs.bars", "--kafka", state.kafka, *configured], "bars")
         # What the page tells of jobs and lag.
         os.environ |= {"SIGNALS_RELAY_KAFKA": state.kafka, "SIGNALS_RELAY_FLINK_URLS": json.dumps(pages)}
         relay = ["-m", "cli", "relay", "--redis", state.redis, "--port", str(plan.port or free_port())]

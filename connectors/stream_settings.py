@@ -12,8 +12,8 @@ from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 EXACTLY_ONCE_CHECKPOINT_MS = 2_000
 
 
-class StreamSettings(BaseSettings):
-    """Where a job reads and writes, how it cuts frames, and where it runs."""
+class RunSettings(BaseSettings):
+    """Where a job runs and what it begins from: the same for every job."""
 
     model_config = SettingsConfigDict(
         env_prefix="SIGNALS_",
@@ -22,35 +22,45 @@ class StreamSettings(BaseSettings):
         extra="forbid",
     )
 
-    kafka: str = Field("127.0.0.1:9092", description="Kafka bootstrap address, host:port[,host:port]")
-    redis: str = Field("", description="Redis URL, redis://host:port/db; empty writes to Kafka only")
-    bars_topic: str = Field("market-data-bars", description="topic of bars, key = symbol")
     replay: bool = Field(False, description="read to the end of the topic and stop; the Kafka offset is the clock")
     start: Literal["earliest-offset", "latest-offset", "group-offsets"] = Field(
         "earliest-offset", description="where to begin in the topic"
     )
-    from_ms: int | None = Field(None, description="begin at this Kafka timestamp (epoch ms) instead")
-    to_ms: int | None = Field(None, description="replay: stop before this Kafka timestamp (epoch ms)")
-    group_id: str = Field("signals", description="Kafka consumer group; also the transactional-id prefix: one a job")
-    groups: int = Field(8, ge=1, le=4096, description="symbol groups; fixed for the life of the state")
-    frame_ms: int = Field(20, ge=1, le=10_000, description="live: length of a frame in ms")
-    frame_offsets: int = Field(4000, ge=1, description="replay: length of a frame in offsets a partition")
     parallelism: int = Field(1, ge=1, le=128, description="parallel instances of each operator")
-    execution_mode: Literal["thread", "process"] = Field(
-        "thread", description="where Python runs: in the JVM or beside"
-    )
-    exactly_once: bool = Field(False, description="Kafka transactions: output appears at each checkpoint, once")
     checkpoint_ms: int | None = Field(
         None,
         ge=100,
         le=300_000,
-        description="ms between checkpoints; default: 2 s with exactly-once, else the Flink configuration's (10 s)",
+        description="ms between checkpoints; default: the Flink configuration's (10 s), or 2 s with exactly-once",
     )
     checkpoints: Path | None = Field(None, description="local runs: folder (or URI) for checkpoints")
     restore: str = Field("", description="local runs: savepoint or checkpoint to start from")
     rest_port: int = Field(
         0, ge=0, le=65535, description="local runs: port of Flink's REST interface (loopback only); 0 takes a free one"
     )
+
+    @property
+    def checkpoint_interval_ms(self) -> int | None:
+        """Milliseconds between checkpoints; None leaves it to the Flink configuration."""
+        return self.checkpoint_ms
+
+
+class StreamSettings(RunSettings):
+    """Where a job reads and writes, how it cuts frames, and where it runs."""
+
+    kafka: str = Field("127.0.0.1:9092", description="Kafka bootstrap address, host:port[,host:port]")
+    redis: str = Field("", description="Redis URL, redis://host:port/db; empty writes to Kafka only")
+    bars_topic: str = Field("market-data-bars", description="topic of bars, key = symbol")
+    from_ms: int | None = Field(None, description="begin at this Kafka timestamp (epoch ms) instead")
+    to_ms: int | None = Field(None, description="replay: stop before this Kafka timestamp (epoch ms)")
+    group_id: str = Field("signals", description="Kafka consumer group; also the transactional-id prefix: one a job")
+    groups: int = Field(8, ge=1, le=4096, description="symbol groups; fixed for the life of the state")
+    frame_ms: int = Field(20, ge=1, le=10_000, description="live: length of a frame in ms")
+    frame_offsets: int = Field(4000, ge=1, description="replay: length of a frame in offsets a partition")
+    execution_mode: Literal["thread", "process"] = Field(
+        "thread", description="where Python runs: in the JVM or beside"
+    )
+    exactly_once: bool = Field(False, description="Kafka transactions: output appears at each checkpoint, once")
     out_prefix: str = Field("", description="put before the name of each output topic (to compare runs)")
 
     @field_validator("kafka")
@@ -97,7 +107,7 @@ class StreamSettings(BaseSettings):
         return f"{self.out_prefix}{name}"
 
 
-S = TypeVar("S", bound=StreamSettings)
+S = TypeVar("S", bound=RunSettings)
 
 
 def parse(kind: type[S], arguments: list[str]) -> S:

@@ -10,12 +10,12 @@ from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from pyflink.common import Configuration
+from pyflink.common import Configuration, JobClient
 from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.table import StreamTableEnvironment
 
 from connectors.runtime import ROOT, find_jars, flink_configuration
-from connectors.stream_settings import StreamSettings
+from connectors.stream_settings import RunSettings, StreamSettings
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,12 @@ class Environment:
         configuration.set("table.exec.uid.generation", "ALWAYS")
         configuration.set("table.exec.uid.format", f"{query}:<transformation>:<id>")
 
-    def insert(self, query: str, sql: str) -> None:
-        """Make an INSERT a part of the job, as the query of that name."""
+    def insert(self, query: str, *sql: str) -> None:
+        """Make INSERTs a part of the job, as one query of that name: they share what they have in common."""
         self.begin_query(query)
         statements = self.table.create_statement_set()
-        statements.add_insert_sql(sql)
+        for statement in sql:
+            statements.add_insert_sql(statement)
         statements.attach_as_datastream()
 
     def fix_ids(self) -> None:
@@ -60,16 +61,21 @@ class Environment:
                 seen[name := f"{query}:{kind}"] += 1
                 transformation.setUid(name if seen[name] == 1 else f"{name}:{seen[name]}")
 
-    def run(self) -> None:
-        """Start the job and, on a local mini cluster, wait for its end."""
+    def start(self) -> JobClient:
+        """Start the job."""
         self.fix_ids()
         client = self.stream.execute_async(self.name)
         gc.enable()
+        return client
+
+    def run(self) -> None:
+        """Start the job and, on a local mini cluster, wait for its end."""
+        client = self.start()
         if self.local:
             client.get_job_execution_result().result()
 
 
-def environment_soon(settings: StreamSettings, name: str = "signals") -> Future[Environment]:
+def environment_soon(settings: RunSettings, name: str = "signals") -> Future[Environment]:
     """:func:`stream_environment`, being made while the caller goes on: a JVM takes seconds to start."""
     pool = ThreadPoolExecutor(1, "environment")
     future = pool.submit(stream_environment, settings, name)
@@ -77,17 +83,17 @@ def environment_soon(settings: StreamSettings, name: str = "signals") -> Future[
     return future
 
 
-def stream_environment(settings: StreamSettings, name: str = "signals") -> Environment:
+def stream_environment(settings: RunSettings, name: str = "signals") -> Environment:
     """The environment for these settings.
 
     Submitted by ``flink run``, the cluster's configuration rules and holds the connector in its ``lib/``: setting
     ``pipeline.jars`` here would overwrite the list in which ``flink run -py`` put flink-python's own JAR. Locally the
     same ``flink-conf/config.yaml`` is applied, and the connector comes from ``.jars``.
 
-    From here to :meth:`Environment.run` Python's cycle collector is off. It tells the JVM of each Java object it frees,
-    from whichever thread it happens to run in, and if that is amid a call it opens a second connection, which later
-    calls may then take. A connection is a thread in the JVM, and Flink's SQL planner keeps what it needs in the thread
-    that made it: on another it fails with a NullPointerException.
+    From here to :meth:`Environment.start` Python's cycle collector is off. It tells the JVM of each Java object it
+    frees, from whichever thread it happens to run in, and if that is amid a call it opens a second connection, which
+    later calls may then take. A connection is a thread in the JVM, and Flink's SQL planner keeps what it needs in the
+    thread that made it: on another it fails with a NullPointerException.
     """
     gc.disable()
     submitted = "PYFLINK_GATEWAY_PORT" in os.environ
@@ -125,7 +131,8 @@ def stream_environment(settings: StreamSettings, name: str = "signals") -> Envir
     if (every_ms := settings.checkpoint_interval_ms) is not None:
         configuration.set_string("execution.checkpointing.interval", f"{every_ms}ms")
         configuration.set_string("execution.checkpointing.min-pause", f"{min(1000, every_ms // 2)}ms")
-    configuration.set_string("python.execution-mode", settings.execution_mode)
+    if isinstance(settings, StreamSettings):  # else the job has no Python to run
+        configuration.set_string("python.execution-mode", settings.execution_mode)
     configuration.set_string("pipeline.name", name)
     env = StreamExecutionEnvironment.get_execution_environment(configuration)
     env.set_parallelism(settings.parallelism)

@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from connectors.local import Broker
+from cli.keeper import newest_checkpoint
+from connectors.local import Broker, PythonProcess
 from connectors.publisher import Publisher
 from connectors.settings import BarsSettings, Choice
 from models.messages import Bar, Trade, decode
@@ -53,10 +54,19 @@ def read(bootstrap: str, topic: str) -> list[Bar]:
 
 
 def run(bootstrap: str, bars: BarsSettings, topics: tuple[str, str, str], **options: Any) -> None:
+    from connectors.stream_settings import RunSettings
     from jobs.bars import build, environment
 
-    tables, _ = environment(bars)
-    build(tables, bars, bootstrap, bounded=True, topics=topics, **options).execute().wait()
+    replay = RunSettings.model_validate({"replay": True})
+    made = environment(bars, replay)
+    build(made, bars, bootstrap, replay, topics=topics, **options)
+    made.run()
+
+
+def bars_job(folder: Path, *arguments: str) -> PythonProcess:
+    """The job as a process that can be killed, with checkpoints twice a second."""
+    given = ["-m", "jobs.bars", "--checkpoints", str(folder / "checkpoints"), "--checkpoint-ms", "500", *arguments]
+    return PythonProcess("bars", given, folder / "job", ready_line="bars: running")
 
 
 def new_topics(kafka: Broker) -> tuple[str, str, str]:
@@ -183,10 +193,10 @@ def test_live_bars_appear_while_trades_come_though_a_partition_is_empty(kafka: B
             time.sleep(0.5)
 
     bars = BarsSettings(timeframes=["1m"], choices=[Choice(use="built")], late_s=1, idle_s=1)  # type: ignore[call-arg]
-    tables, _ = environment(bars)
+    made = environment(bars)
     publish(1, 10)
-    job = build(tables, bars, kafka.bootstrap, topics=topics).execute().get_job_client()
-    assert job is not None
+    build(made, bars, kafka.bootstrap, topics=topics)
+    job = made.start()
     try:
         seconds = itertools.count(70)
         wait([(0, 0, 10)], lambda: publish(next(seconds), 11))
@@ -242,3 +252,52 @@ def test_sale_conditions_by_minute_and_by_day(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert days["N", ms("2024-03-08T00:00:00-05:00")].open == 50
     assert days["X", ms("2024-03-10T00:00:00+00:00")].close == 7
+
+
+def test_a_killed_job_goes_on_with_the_trades_of_bars_in_the_making(tmp_path: Path) -> None:
+    """Its offsets are committed past them: begun from those, the first minute would be that of the last trade alone."""
+    start = ms("2024-03-04T15:00:00+00:00")
+    checkpoints = tmp_path / "checkpoints"
+    with Broker(tmp_path / "kafka", partitions=1) as kafka:
+        sink = Publisher(kafka.bootstrap)
+
+        def publish(*seconds_and_prices: tuple[float, float]) -> None:
+            for second, price in seconds_and_prices:
+                at = start + int(second * 1000)
+                sink.publish(
+                    Trade(symbol="A", source="own", timestamp_ms=at, price=price, size=10, trade_id=str(second))
+                )
+            sink.flush()
+
+        given = ("--kafka", kafka.bootstrap, "--timeframes", "1m,1h", "--start", "group-offsets")
+        first = bars_job(tmp_path, *given)
+        publish((1, 10), (2, 50))
+        with first:
+            deadline = time.monotonic() + 90
+            while _committed(kafka.bootstrap) != 2:  # they are committed once a checkpoint is complete
+                assert time.monotonic() < deadline, first.tail()
+                time.sleep(0.1)
+            first.kill()
+        publish((3, 5), (4, 11), (70, 12), (4_000, 13))
+        second = bars_job(tmp_path, *given, "--restore", newest_checkpoint(checkpoints), "--parallelism", "2")
+        with second:
+            deadline = time.monotonic() + 90
+            while len(built := read(kafka.bootstrap, "market-data-bars")) < 3:
+                assert time.monotonic() < deadline, second.tail()
+                time.sleep(0.2)
+    found = sorted((b.timeframe, b.start_ms - start, b.open, b.high, b.low, b.close, b.volume) for b in built)
+    assert found == [("1h", 0, 10, 50, 5, 12, 50), ("1m", 0, 10, 50, 5, 11, 40), ("1m", 60_000, 12, 12, 12, 12, 10)]
+
+
+def _committed(bootstrap: str) -> int:
+    """The bars job's committed offset on the trades topic; negative while there is none, or no coordinator yet."""
+    from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "bars", "enable.auto.commit": False})
+    try:
+        (place,) = consumer.committed([TopicPartition("market-data-trades", 0)], timeout=10)
+        return place.offset
+    except KafkaException:
+        return -1
+    finally:
+        consumer.close()

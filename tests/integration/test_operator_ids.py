@@ -4,9 +4,11 @@ import gc
 
 import pytest
 
+import jobs.bars
 import jobs.outcomes
 import jobs.signals
 from connectors import kafka as tables
+from connectors.bars_job_settings import BarsJobSettings
 from connectors.job_settings import JobSettings
 from connectors.outcome_settings import OutcomeSettings
 from udfs.environment import Environment, stream_environment
@@ -21,6 +23,7 @@ STATELESS = {"_stream_key_by_map_operator"}
 STATEFUL = {
     "signals": {"frames:kafka", "frames:group-window-aggregate", "changes:kafka", "features", "signals", "outbox:sink"},
     "outcomes": {"frames:kafka", "frames:group-window-aggregate", "outcomes", "outbox:sink"},
+    "bars": {"bars-1m-1d:kafka", "bars-1m-1d:group-window-aggregate"},
 }
 
 
@@ -40,6 +43,15 @@ def built(kafka, name, monkeypatch, **more):
     """The environment of a job with these settings, wired."""
     monkeypatch.setenv("PYTHONPATH", "")  # what the environment sets for the JVM it starts is taken back
     monkeypatch.setenv("_python_worker_execution_mode", "process")
+    if name == "bars":
+        run = BarsJobSettings.model_validate({"timeframes": "1m,1d", **more})
+        _, bars = run.load()
+        environment = jobs.bars.environment(bars, run)
+        try:
+            jobs.bars.build(environment, bars, kafka.bootstrap, run)
+        finally:
+            gc.enable()
+        return environment
     job, kind = (jobs.signals, JobSettings) if name == "signals" else (jobs.outcomes, OutcomeSettings)
     own = {f: f"ids-{f}" for f in kind.model_fields if f.endswith("_topic")}
     settings = kind.model_validate({"kafka": kafka.bootstrap, "out_prefix": "ids-", **own, **more})
@@ -53,16 +65,24 @@ def built(kafka, name, monkeypatch, **more):
     return environment
 
 
-@pytest.mark.parametrize("name", ["signals", "outcomes"])
+@pytest.mark.parametrize("name", ["signals", "outcomes", "bars"])
 @pytest.mark.parametrize("replay", [False, True])
 def test_every_operator_has_an_id_that_lasts(kafka, name, replay, monkeypatch):
-    found = graph(kafka, name, monkeypatch, replay=replay, exactly_once=replay, parallelism=2)
+    once = {"exactly_once": replay} if name != "bars" else {}
+    found = graph(kafka, name, monkeypatch, replay=replay, parallelism=2, **once)
     assert [one for one in found if one[0] is None and one[1] not in STATELESS] == []
     ids = [uid for uid, *_ in found if uid is not None]
     assert len(set(ids)) == len(ids)
-    assert not any(character.isdigit() for uid in ids for character in uid.partition(":")[2].partition(":")[0])
+    kinds = {uid.removeprefix("Sink Committer: ").partition(":")[2].partition(":")[0] for uid in ids}
+    assert not any(character.isdigit() for kind in kinds for character in kind)
     assert set(ids) >= STATEFUL[name]
     assert {limit for *_, limit in found} == {128}
+
+
+def test_state_of_other_timeframes_is_not_taken_for_the_bars_jobs(kafka, monkeypatch):
+    """Both have windows; Flink refuses a savepoint whose ids the job does not have, as it should here."""
+    minutes, hours = (graph(kafka, "bars", monkeypatch, timeframes=one) for one in ("1m", "1h"))
+    assert not {uid for uid, *_ in minutes} & {uid for uid, *_ in hours}
 
 
 def test_a_change_to_one_query_changes_no_id_of_an_operator_with_state(kafka, monkeypatch):

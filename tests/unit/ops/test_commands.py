@@ -37,13 +37,16 @@ def options_of(path: tuple[str, ...], command: click.Command) -> set[str]:
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     if not command.context_settings.get("ignore_unknown_options"):
         return known
-    if path == ("build-bars",):
-        return known | set(re.findall(r'add_argument\("(--[\w-]+)"', (ROOT / "jobs" / "bars.py").read_text()))
+    from connectors.bars_job_settings import BarsJobSettings
     from connectors.job_settings import JobSettings
     from connectors.outcome_settings import OutcomeSettings
+    from connectors.stream_settings import RunSettings
 
-    settings = OutcomeSettings if path == ("run-outcomes",) else JobSettings
-    return known | {f"--{name.replace('_', '-')}" for name in settings.model_fields}
+    others: dict[tuple[str, ...], type[RunSettings]] = {
+        ("build-bars",): BarsJobSettings,
+        ("run-outcomes",): OutcomeSettings,
+    }
+    return known | {f"--{name.replace('_', '-')}" for name in others.get(path, JobSettings).model_fields}
 
 
 def examples(command: click.Command) -> list[str]:
