@@ -46,19 +46,21 @@ def steady(live: Live, market: Market, rate: float, seconds: float) -> dict[str,
     market.producer.flush()
     live.wait_for(before + sent, 120)
     time.sleep(1)
-    by_time: dict[int, list[int]] = defaultdict(list)
     first = min(market.sent.values())
+    by_time: dict[int, list[tuple[str, int]]] = defaultdict(list)
     for place, stamp in market.sent.items():
-        by_time[(stamp - first) // 10_000].append(live.rows[place] - stamp)
-    for number, latencies in sorted(by_time.items()):
-        told = percentiles(latencies)
+        by_time[(stamp - first) // 10_000].append(place)
+    for number, places in sorted(by_time.items()):
+        told = percentiles([live.rows[place] - market.sent[place] for place in places])
+        signals = sum(place in live.signals for place in places)
         print(
             f"  {number * 10:5} s  p50 {told['p50_ms']:5.0f}  p99 {told['p99_ms']:5.0f}  max {told['max_ms']:5.0f} ms"
+            f"  {signals:5,} signals"
         )
     found = {}
     for name, out in (("rows", live.rows), ("signals", live.signals)):
-        found[name] = percentiles([out[place] - stamp for place, stamp in market.sent.items() if place in out])
-        found[name]["count"] = sum(place in out for place in market.sent)
+        came = [out[place] - stamp for place, stamp in market.sent.items() if place in out]
+        found[name] = percentiles(came) | {"count": len(came)}
     return found
 
 
