@@ -9,9 +9,11 @@ over a backlog, with all of these on the machine. Bars are of one second: event 
 
 Of each process, every few seconds: resident memory (and the anonymous part of it, which file mappings do not move),
 CPU, threads, file descriptors. The JVMs of Flink touch their whole heap at the start, so that growth of resident memory
-is native memory and not heap being used for the first time; the heap is told apart, by the least that was in use (what
-collections leave). Latency is from a bar's append to its row's append, by the broker's stamps. After the warm-up the
-growth is a straight line through the samples, in MiB an hour. The last line is one JSON object.
+is native memory and not heap being used for the first time. The heap is told apart: the least that was in use, and what
+a full collection leaves of it at both ends of the measured time (by the JDK's `jcmd`; what collections of young objects
+leave grows for hours before Flink's collector looks at the old ones). Latency is from a bar's append to its row's
+append, by the broker's stamps. After the warm-up the growth is a straight line through the samples, in MiB an hour. The
+last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import re
+import subprocess
 import sys
 import tempfile
 import threading
@@ -42,6 +46,7 @@ from bench.kill_taskmanager import build_wheel  # noqa: E402
 from bench.live import Market, percentiles  # noqa: E402
 from bench.machine import description  # noqa: E402
 from connectors.local import Broker, FlinkCluster, PythonProcess, RedisServer  # noqa: E402
+from connectors.runtime import find_java  # noqa: E402
 from connectors.users import open_store  # noqa: E402
 
 TOPICS = ("market-data-bars", "features", "trading-signals")
@@ -139,6 +144,18 @@ class Rig:
                         socket.recv(timeout=1)
                         self.relay_messages += 1
             time.sleep(0.5)
+
+    def heap_kept_mib(self) -> float | None:
+        """What a full collection leaves in the TaskManager's heap; None where the JDK's ``jcmd`` is not installed."""
+        jcmd = find_java().with_name("jcmd")
+        if not jcmd.exists():
+            return None
+        (pid,) = self.cluster.pids("taskexecutor")
+        told = ""
+        for order in "GC.run", "GC.heap_info":
+            told = subprocess.run([str(jcmd), str(pid), order], capture_output=True, text=True, check=True).stdout
+        found = re.search(r"used (\d+)K", told)
+        return round(int(found[1]) / 1024, 1) if found else None
 
     def processes(self) -> dict[str, list[psutil.Process]]:
         """The processes by what they are; a TaskManager's children are its Python worker."""
@@ -295,6 +312,7 @@ def watch(rig: Rig, flow: Flow, warm_up_s: float, seconds: float, every_s: float
     next_sample_s, next_heap_s = 0.0, 0.0
     before = rig.job_counts()
     redis_kib: dict[str, int] = {}
+    kept: list[float | None] = []
     while (at_s := time.monotonic() - began) < warm_up_s + seconds:
         flow.step()
         if at_s >= next_heap_s:  # often, for the least of a quarter to be what a collection left
@@ -311,6 +329,7 @@ def watch(rig: Rig, flow: Flow, warm_up_s: float, seconds: float, every_s: float
         recent = flow.latency(at_s - every_s, at_s)
         if at_s >= warm_up_s:
             redis_kib = redis_kib or rig.redis_kib()
+            kept = kept or [rig.heap_kept_mib()]
             for name, sample in now.items():
                 series[name].append(sample)
         memory = ", ".join(f"{name} {s.rss_mib:.0f} MiB {s.threads} thr {s.files} fd" for name, s in now.items())
@@ -319,6 +338,7 @@ def watch(rig: Rig, flow: Flow, warm_up_s: float, seconds: float, every_s: float
             f"{at_s / 60:6.1f} min{'' if at_s >= warm_up_s else ' (warm-up)'}: {latency}, {flow.behind:,} behind, "
             f"{flow.signals:,} signals; {memory}; heap {heaps[-1][1]:.0f} MiB", flush=True,
         )  # fmt: skip
+    kept.append(rig.heap_kept_mib())
     end_s = warm_up_s + seconds
     first, last = flow.latency(warm_up_s, warm_up_s + seconds / 4), flow.latency(end_s - seconds / 4, end_s)
     floors = [
@@ -349,7 +369,8 @@ def watch(rig: Rig, flow: Flow, warm_up_s: float, seconds: float, every_s: float
         "latency_first_quarter": first, "latency_last_quarter": last,
         "p50_drift_pct": round(100 * (last["p50_ms"] / first["p50_ms"] - 1), 1),
         "p99_drift_pct": round(100 * (last["p99_ms"] / first["p99_ms"] - 1), 1),
-        "heap_floor_mib_by_quarter": [round(float(mib), 1) for mib in floors], "processes": processes,
+        "heap_floor_mib_by_quarter": [round(float(mib), 1) for mib in floors],
+        "heap_after_collection_mib": kept, "processes": processes,
     }  # fmt: skip
 
 
