@@ -1,6 +1,7 @@
 """What a savepoint needs of the jobs' graphs: an id that lasts on every operator, and one maximal parallelism."""
 
 import gc
+from functools import partial
 
 import pytest
 
@@ -47,19 +48,17 @@ def built(kafka, name, monkeypatch, **more):
         run = BarsJobSettings.model_validate({"timeframes": "1m,1d", **more})
         _, bars = run.load()
         environment = jobs.bars.environment(bars, run)
-        try:
-            jobs.bars.build(environment, bars, kafka.bootstrap, run)
-        finally:
-            gc.enable()
-        return environment
-    job, kind = (jobs.signals, JobSettings) if name == "signals" else (jobs.outcomes, OutcomeSettings)
-    own = {f: f"ids-{f}" for f in kind.model_fields if f.endswith("_topic")}
-    settings = kind.model_validate({"kafka": kafka.bootstrap, "out_prefix": "ids-", **own, **more})
-    job.check(settings)
-    environment = stream_environment(settings, name)
+        wire = partial(jobs.bars.build, environment, bars, kafka.bootstrap, run)
+    else:
+        job, kind = (jobs.signals, JobSettings) if name == "signals" else (jobs.outcomes, OutcomeSettings)
+        own = {f: f"ids-{f}" for f in kind.model_fields if f.endswith("_topic")}
+        settings = kind.model_validate({"kafka": kafka.bootstrap, "out_prefix": "ids-", **own, **more})
+        job.check(settings)
+        environment = stream_environment(settings, name)
+        wire = partial(job.build, environment, settings)
     assert not gc.isenabled(), "a cycle collected amid a call into the JVM moves the planner to another thread"
     try:
-        job.build(environment, settings)
+        wire()
     finally:
         gc.enable()
     return environment
