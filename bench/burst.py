@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench.live import Live, Market  # noqa: E402
+from bench.live import Live, Market, work_off_history  # noqa: E402
 from bench.machine import description  # noqa: E402
 
 
@@ -39,12 +39,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="burst-") as name, Live(Path(name)) as live:
         market = Market(live.broker.bootstrap, given.symbols)
         rows_s, signals_s, spread_s = [], [], []
-        for _ in range(given.history):
-            for bar in market.minute():
-                market.send(bar)
-            market.producer.flush()
-        live.wait_for(given.history * given.symbols, 300)
-        market.sent.clear()
+        work_off_history(live, market, given.history, 20 * given.symbols)
         for minute in range(given.warm_up + given.minutes):
             bars = list(market.minute())
             end_ms = bars[0][1]

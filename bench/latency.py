@@ -23,42 +23,33 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench.live import Live, Market, percentiles  # noqa: E402
+from bench.live import Live, Market, percentiles, work_off_history  # noqa: E402
 from bench.machine import description  # noqa: E402
 from bench.stages import between, read_stages  # noqa: E402
-
-
-def work_off_history(live: Live, market: Market, minutes: int) -> None:
-    """Bars of some minutes, as fast as they are taken; returns when each has its row."""
-    began, sent = time.monotonic(), 0
-    for minute in range(1, minutes + 1):
-        for bar in market.minute():
-            market.send(bar)
-        market.producer.poll(0)
-        sent += market.symbols
-        if minute % 20 == 0 or minute == minutes:
-            market.producer.flush()
-            live.wait_for(sent - (50_000 if minute < minutes else 0), 180)
-    print(f"{sent:,} bars of history in {time.monotonic() - began:.0f} s, their start included", flush=True)
 
 
 def steady(live: Live, market: Market, rate: float, seconds: float) -> dict[str, dict[str, float]]:
     """Bars at ``rate`` a second for some time; latencies of rows and signals.
 
     A line for every ten seconds: whether a tail is there all along, comes at intervals or dies away tells its cause.
+    It also tells how late the sender was at worst: what it then sends at once is not a steady load.
     """
     market.sent.clear()
     before = len(live.rows)
     began = time.monotonic()
     sent = 0
+    late_s: dict[int, float] = defaultdict(float)
     while time.monotonic() - began < seconds:
         for bar in market.minute():
             market.send(bar)
             sent += 1
-            ahead = sent / rate - (time.monotonic() - began)
-            if ahead > 0.002:
+            now_s = time.monotonic() - began
+            ahead_s = sent / rate - now_s
+            if ahead_s > 0.002:
                 market.producer.poll(0)
-                time.sleep(ahead)
+                time.sleep(ahead_s)
+            elif ahead_s < 0:
+                late_s[int(now_s / 10)] = max(late_s[int(now_s / 10)], -ahead_s)
     market.producer.flush()
     live.wait_for(before + sent, 120)
     time.sleep(1)
@@ -71,7 +62,7 @@ def steady(live: Live, market: Market, rate: float, seconds: float) -> dict[str,
         signals = sum(place in live.signals for place in places)
         print(
             f"  {number * 10:5} s  p50 {told['p50_ms']:5.0f}  p99 {told['p99_ms']:5.0f}  max {told['max_ms']:5.0f} ms"
-            f"  {signals:5,} signals"
+            f"  {signals:5,} signals  sent {late_s[number] * 1000:3.0f} ms late at worst"
         )
     found = {}
     for name, out in (("rows", live.rows), ("signals", live.signals)):

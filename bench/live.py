@@ -6,6 +6,7 @@ record. So producer, job and reader need no common clock and their own delays ar
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 import time
@@ -46,6 +47,10 @@ class Live:
     def __enter__(self) -> Live:
         from connectors.local import Broker
 
+        # Millions of stamps are kept: a collection that walks them stops sending for a quarter of a second, and what is
+        # then sent at once is a burst that no one asked for. None of them is in a cycle.
+        gc.disable()
+        self._stack.callback(gc.enable)
         self.broker = self._stack.enter_context(Broker(self._folder / "kafka", heap_mb=1024))
         for topic in ("market-data-bars", "features", "trading-signals"):
             create_stamped(self.broker.bootstrap, topic)
@@ -101,6 +106,24 @@ class Live:
             if self.job.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{len(self.rows):,} of {rows:,} rows came out\n{self.job.tail()}")
             time.sleep(0.02)
+
+
+def work_off_history(live: Live, market: Market, minutes: int, ahead: int = 50_000) -> None:
+    """Bars of some minutes, as fast as they are taken, ``ahead`` at most without a row; returns when each has its row.
+
+    A line tells how long it took, and the market forgets them.
+    """
+    began, before, sent = time.monotonic(), len(live.rows), 0
+    for minute in range(1, minutes + 1):
+        for bar in market.minute():
+            market.send(bar)
+        market.producer.poll(0)
+        sent += market.symbols
+        if minute % 20 == 0 or minute == minutes:
+            market.producer.flush()
+            live.wait_for(before + sent - (ahead if minute < minutes else 0), 300)
+    market.sent.clear()
+    print(f"{sent:,} bars of history in {time.monotonic() - began:.0f} s, their start included", flush=True)
 
 
 class Market:
