@@ -1,6 +1,6 @@
 """How the cost of a bar grows: with symbols, frame length, groups, parallelism and timeframe.
 
-    python bench/growth.py                      the whole sweep, about 10 minutes
+    python bench/growth.py                      the whole sweep, about 20 minutes
     python bench/growth.py --write              and its plots and tables into docs/
     python bench/growth.py --only symbols --bars 20000
 
@@ -119,7 +119,7 @@ def measure(point: Point, given: argparse.Namespace, wheel: Path | None) -> dict
         live.signals.clear()
         rate = backlog(live, market, given.bars)
         live.rows.clear()
-        steady(live, market, given.rate, 4)  # the backlog's large frames are no warm-up for small ones
+        steady(live, market, given.rate, 15)  # the backlog's large frames are no warm-up for small ones
         found = steady(live, market, given.rate, given.seconds)["rows"]
         if live.signals:
             raise SystemExit(f"{len(live.signals):,} signals in spite of the kill switch: they are in the figures")
@@ -185,10 +185,10 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=list(SWEEP), default=list(SWEEP))
-    parser.add_argument("--bars", type=int, default=40_000, help="bars of a backlog")
-    parser.add_argument("--warm-up-bars", type=int, default=20_000)
+    parser.add_argument("--bars", type=int, default=150_000, help="bars of a backlog")
+    parser.add_argument("--warm-up-bars", type=int, default=150_000)
     parser.add_argument("--rate", type=float, default=1_000, help="bars a second while latency is taken")
-    parser.add_argument("--seconds", type=float, default=6, help="of latency a point")
+    parser.add_argument("--seconds", type=float, default=20, help="of latency a point")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)} and its plots")
     given = parser.parse_args()
     machine = description()
