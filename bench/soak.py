@@ -1,7 +1,7 @@
 """An hour at half load: does anything grow, restart or slow down?
 
     python bench/soak.py                             1 hour at 50 % of what the system takes in
-    python bench/soak.py --minutes 5 --warm-up-s 60
+    python bench/soak.py --minutes 5 --warm-up-s 60 --groups 1     what it does not know itself, the job is given
 
 A standalone Flink cluster with the memory of `flink-conf/config.yaml`, a broker whose topics keep 256 MB a partition,
 Redis, and a relay with clients that stay and one that comes and goes. What 100 % is, is measured first: bars a second
@@ -75,8 +75,9 @@ class _Place(msgspec.Struct):
 class Rig:
     """Every process of the system, and a consumer of what the job writes; use as a context."""
 
-    def __init__(self, folder: Path, clients: int) -> None:
+    def __init__(self, folder: Path, clients: int, *arguments: str) -> None:
         self._folder, self._clients, self._stack = folder, clients, ExitStack()
+        self._arguments = arguments
         self._stop = threading.Event()
         self.relay_messages = 0
 
@@ -108,7 +109,7 @@ class Rig:
         policy.write_text(json.dumps({"risk": {"symbol_cooldown_ms": COOLDOWN_MS}}))
         self.job = start(
             self.cluster, "signals", "-pyfs", str(build_wheel(self._folder)), "--kafka", self.broker.bootstrap,
-            "--redis", self.redis.url, "--policy", str(policy),
+            "--redis", self.redis.url, "--policy", str(policy), *self._arguments,
         )  # fmt: skip
         stack.callback(self._stop.set)
         for number in range(self._clients + 1):
@@ -384,10 +385,10 @@ def main() -> None:
     parser.add_argument("--warm-up-s", type=float, default=300)
     parser.add_argument("--every-s", type=float, default=15, help="seconds between samples")
     parser.add_argument("--clients", type=int, default=8, help="clients of the relay that stay")
-    given = parser.parse_args()
+    given, job = parser.parse_known_args()
     machine = description()
     print(machine)
-    with tempfile.TemporaryDirectory(prefix="soak-") as name, Rig(Path(name), given.clients) as rig:
+    with tempfile.TemporaryDirectory(prefix="soak-") as name, Rig(Path(name), given.clients, *job) as rig:
         flow = Flow(rig.broker.bootstrap, given.symbols)
         began = time.monotonic()
         flow.backlog(given.symbols)
@@ -405,7 +406,7 @@ def main() -> None:
         found |= {"rows": flow.rows, "capacity_bars_per_s": round(capacity), "symbols": given.symbols}
     for process, figures in found["processes"].items():
         print(f"{process:<14} {figures}")
-    print(json.dumps(found | {"machine": machine}))
+    print(json.dumps(found | {"job": job, "machine": machine}))
     if found["rows"] != found["bars"]:
         raise SystemExit(f"{found['bars'] - found['rows']:,} bars have no row")
 
