@@ -3,6 +3,7 @@
     python bench/peers.py                            every engine; about eight minutes
     python bench/peers.py --only thread,loop,sql     some of them
     python bench/peers.py --minutes 1200             more bars
+    python bench/peers.py --groups 1                 as many symbol groups as instances, for whoever keys by group
 
 Every engine reads the same topic of minute bars, computes the whole feature catalogue in state that survives a failure,
 scores four models, decides, and writes one row a bar and the signals (``bench/engines/work.py`` says what exactly, and
@@ -54,7 +55,10 @@ POLICY = {"risk": {"symbol_cooldown_ms": 3_600_000}}
 
 
 class Engine(NamedTuple):
-    """One line of the table. ``few``: gets fewer symbols. ``ends``: stops by itself at the end of the topic."""
+    """One line of the table. ``few``: gets fewer symbols. ``ends``: stops by itself at the end of the topic.
+
+    ``grouped``: keyed by symbol group, so given their number.
+    """
 
     name: str
     title: str
@@ -66,26 +70,28 @@ class Engine(NamedTuple):
     ends: bool = True
     flink: bool = False
     rows_compared: bool = True
+    grouped: bool = False
 
 
 FLINK_RECOVERY = "keyed state, checkpoints"
 INPUT_KEPT = "input kept, worked off again"
 ENGINES = (
-    Engine("thread", "this job, Python in the JVM", "jobs.signals", FLINK_RECOVERY, flink=True),
+    Engine("thread", "this job, Python in the JVM", "jobs.signals", FLINK_RECOVERY, flink=True,
+           grouped=True),
     Engine("process", "this job, Python beside the JVM", "jobs.signals", FLINK_RECOVERY,
-           ("--execution-mode", "process"), flink=True),
+           ("--execution-mode", "process"), flink=True, grouped=True),
     Engine("chatty", "this job, default policy", "jobs.signals", FLINK_RECOVERY, few=True, flink=True,
-           rows_compared=False),
+           rows_compared=False, grouped=True),
     Engine("naive", "PyFlink bar by bar", "bench.row_job", FLINK_RECOVERY, few=True, flink=True),
     Engine("bytewax", "Bytewax, keyed by symbol", "bench.engines.bytewax_flow", "recovery store", venv="bytewax"),
     Engine("bytewax_groups", "Bytewax, keyed by symbol group", "bench.engines.bytewax_flow", "recovery store",
-           ("--groups", "8"), "bytewax"),
+           venv="bytewax", grouped=True),
     Engine("quix", "Quix Streams", "bench.engines.quix_app", "RocksDB, changelog topics", (), "quix", few=True,
            ends=False),
     Engine("pathway", "Pathway, keyed by symbol", "bench.engines.pathway_flow", INPUT_KEPT, (), "pathway",
            ends=False),
     Engine("pathway_groups", "Pathway, keyed by symbol group", "bench.engines.pathway_flow", INPUT_KEPT,
-           ("--groups", "8"), "pathway", ends=False),
+           venv="pathway", ends=False, grouped=True),
     Engine("loop", "bare confluent-kafka loop", "bench.engines.loop", "none"),
     Engine("sql", "Flink SQL copying the bar", "bench.sql_job", "checkpoints", flink=True, rows_compared=False),
 )  # fmt: skip
@@ -142,8 +148,8 @@ class Outcome(msgspec.Struct):
 class Bench:
     """A broker with the bars, and the folder of the run."""
 
-    def __init__(self, bootstrap: str, folder: Path, minutes: int, symbols: int, few: int) -> None:
-        self.bootstrap, self.folder = bootstrap, folder
+    def __init__(self, bootstrap: str, folder: Path, minutes: int, symbols: int, few: int, groups: int) -> None:
+        self.bootstrap, self.folder, self._groups = bootstrap, folder, groups
         self.policy, self.default_policy = folder / "policy.json", folder / "default_policy.json"
         self.policy.write_text(json.dumps(POLICY))
         self.default_policy.write_text("{}")
@@ -173,6 +179,8 @@ class Bench:
         policy = self.default_policy if engine.name == "chatty" else self.policy
         command = [str(python), "-m", engine.module, "--kafka", self.bootstrap, "--bars-topic", topic]
         command += ["--out-prefix", prefix, "--policy", str(policy), *engine.options]
+        if engine.grouped:
+            command += ["--groups", str(self._groups)]
         if engine.flink:
             command += ["--replay", "--checkpoints", str(folder / "checkpoints")]
         else:
@@ -285,6 +293,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=int, default=500, help="minutes of bars")
     parser.add_argument("--symbols", type=int, default=500)
     parser.add_argument("--few", type=int, default=50, help="symbols that the slow engines get, of those")
+    parser.add_argument("--groups", type=int, default=8, help="symbol groups of this job and of peers keyed by them")
     parser.add_argument("--only", default="", help=f"of {','.join(engine.name for engine in ENGINES)}")
     given = parser.parse_args()
     names = [name for name in given.only.split(",") if name]
@@ -299,7 +308,7 @@ def main() -> None:
     print(machine)
     found: dict[str, Outcome] = {}
     with tempfile.TemporaryDirectory(prefix="peers-") as name, Broker(partitions=PARTITIONS, heap_mb=1024) as broker:
-        bench = Bench(broker.bootstrap, Path(name), given.minutes, given.symbols, given.few)
+        bench = Bench(broker.bootstrap, Path(name), given.minutes, given.symbols, given.few, given.groups)
         many, few = bench.bars["bench-bars"], bench.bars["bench-few-bars"]
         print(f"{many:,} bars of {given.symbols} symbols; slow engines {few:,} of {given.few}", flush=True)
         for engine in ENGINES:
@@ -319,7 +328,7 @@ def main() -> None:
                 raise SystemExit(f"this job failed: {outcome.fault}")
         alone = work_us(bench.policy)
     print("the work alone, us a bar by bars a call: " + ", ".join(f"{n:,}: {us}" for n, us in alone.items()))
-    print(json.dumps(figures(found) | {"work_us_by_batch": alone, "machine": machine}))
+    print(json.dumps(figures(found) | {"work_us_by_batch": alone, "groups": given.groups, "machine": machine}))
 
 
 def figures(found: dict[str, Outcome]) -> dict[str, Any]:
