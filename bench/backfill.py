@@ -5,7 +5,7 @@
 
 The job reads a topic to its end (``--replay``: the Kafka offset cuts frames) and does everything that it does live: the
 whole catalogue in keyed state, four models, decisions, one row a bar and the signals to Kafka, checkpoints every ten
-seconds. The batch path (``udfs/batch.py``) computes the features alone, from and to memory, on two threads.
+seconds. The batch path (``udfs/offline/batch.py``) computes the features alone, from and to memory, on two threads.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def main() -> None:
     parser.add_argument("--execution-mode", default="thread", choices=["thread", "process"])
     given = parser.parse_args()
 
-    from connectors.local import Broker
-    from udfs.kernel import Kernel
+    from cli.local.servers import Broker
+    from udfs.kernel.compiler import Kernel
 
     machine = description()
     print(machine)

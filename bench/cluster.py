@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-from connectors.local import FlinkCluster
-from connectors.runtime import ROOT
+from cli.local.servers import FlinkCluster
+from connectors.paths import ROOT
 
 #: Every savepoint is canonical: the same bytes whatever the state backend, and it may be moved to another folder.
 CANONICAL = "CANONICAL"

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.machine import description
-from connectors.local import Broker, PythonProcess
+from cli.local.servers import Broker, PythonProcess
 from models.messages import Bar, FeatureRow, decode, encode
 
 MINUTE = 60_000

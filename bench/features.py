@@ -28,14 +28,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from udfs.kernel import FeatureConfig, Kernel
+from udfs.kernel.compiler import FeatureConfig, Kernel
 
 YEAR_MINUTES = 98_280
 
 
 def minutes(n: int, symbols: int = 1, seed: int = 0) -> np.ndarray:
     """``n`` minutes of each symbol, in time order, inside the exchange's sessions as far as they go."""
-    from models.expiry import calendar
+    from models.trade.expiry import calendar
 
     rng = np.random.default_rng(seed)
     opens = calendar("XNYS").open_ms
@@ -159,7 +159,7 @@ def talipp_us(bars: np.ndarray) -> float | None:
 
 def year_seconds(kernel: Kernel, symbols: int, threads: int) -> tuple[float, float]:
     """Seconds by the clock and of processor of a year of minutes of 500 symbols, measured on ``symbols`` and scaled."""
-    from udfs.batch import compute
+    from udfs.offline.batch import compute
 
     bars = minutes(YEAR_MINUTES, 1)
     spent = processor = 0.0

@@ -34,8 +34,8 @@ from bench.kill_taskmanager import build_wheel  # noqa: E402
 from bench.latency import steady  # noqa: E402
 from bench.live import Live, Market  # noqa: E402
 from bench.machine import description  # noqa: E402
-from cli.kill import kill  # noqa: E402
-from connectors.local import FlinkCluster  # noqa: E402
+from cli.kill_switch import kill  # noqa: E402
+from cli.local.servers import FlinkCluster  # noqa: E402
 
 PAGE, FOLDER = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance"
 

@@ -4,9 +4,9 @@
 
 Each parser runs pinned to one core on the same messages as the SDK, in turns in the same run, best of five rounds each
 by CPU time: 85 % trades, 10 % quotes (tickers on Binance), 5 % bars. Ours runs as in ``signals ingest``, with
-``settle_memory``. What the SDK does with a frame is what is timed: alpaca-py unpacks MessagePack (its own wire) and
-builds its models, massive decodes JSON and builds its models, python-binance decodes JSON to a dict and nothing more.
-The SDKs are installed into a virtual environment of their own (``.run/sdk``), never into the project's.
+``freeze_startup_objects``. What the SDK does with a frame is what is timed: alpaca-py unpacks MessagePack (its own
+wire) and builds its models, massive decodes JSON and builds its models, python-binance decodes JSON to a dict and
+nothing more. The SDKs are installed into a virtual environment of their own (``.run/sdk``), never into the project's.
 
 End to end: a process on the other core sends frames over a real WebSocket; one process on one core receives, parses,
 drops duplicates, looks for gaps and publishes to a real Kafka broker, until the last is delivered.
@@ -78,7 +78,7 @@ def frames_of(venue: str, count: int) -> list[bytes]:
     import itertools
 
     from models.messages import Message, Quote
-    from tests.simulators import alpaca, binance, data, polygon
+    from simulators import alpaca, binance, data, polygon
 
     sim = {"alpaca": alpaca.AlpacaSimulator, "polygon": polygon.PolygonSimulator, "binance": binance.BinanceSimulator}
     source, candles = data.trades("AAPL"), itertools.cycle(itertools.islice(data.minutes("AAPL"), 2000))
@@ -108,11 +108,11 @@ def frames_of(venue: str, count: int) -> list[bytes]:
 
 def ours(venue: str, frames: list[bytes], rounds: int) -> float:
     """Messages a second through the parser, best of some rounds."""
+    from connectors.gc_tuning import freeze_startup_objects
     from connectors.venues import load
-    from jobs.ingest import settle_memory
 
     adapter, best = load(venue), 0.0
-    settle_memory()
+    freeze_startup_objects()
     for _ in range(rounds):
         start, count = time.process_time(), 0
         for at in range(0, len(frames), BATCH):
@@ -166,10 +166,10 @@ async def _serve(count: int) -> None:
 
 def end_to_end(count: int, core: int, other: int) -> float:
     """Messages a second from the socket to delivered in Kafka, one process on one core."""
-    from connectors.local import Broker
-    from connectors.publisher import Publisher
-    from connectors.settings import load
-    from jobs import ingest
+    from cli.local.servers import Broker
+    from connectors.ingest import supervisor
+    from connectors.kafka.publisher import Publisher
+    from connectors.settings.ingest import load
     from models.messages import Message
 
     class Counted(Publisher):
@@ -195,7 +195,7 @@ def end_to_end(count: int, core: int, other: int) -> float:
 
             async def go() -> float:
                 stop = asyncio.Event()
-                task = asyncio.create_task(ingest.run(settings, stop, sink))
+                task = asyncio.create_task(supervisor.run(settings, stop, sink))
                 held = 0
                 while sink.count == 0 or sink.count != held:  # repeated bars are dropped: wait until nothing more comes
                     held = sink.count

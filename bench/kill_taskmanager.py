@@ -32,10 +32,10 @@ import msgspec
 
 from bench.cluster import rest, start, state_of
 from bench.machine import description
-from connectors.bar_files import read_bars
-from connectors.local import Broker, FlinkCluster
-from connectors.runtime import ROOT
-from connectors.topics import read_topic
+from cli.local.servers import Broker, FlinkCluster
+from connectors.files.bars import read_bars
+from connectors.kafka.read import read_topic
+from connectors.paths import ROOT
 from models.messages import Bar, Outcome, Signal, decode, encode
 
 STOCKS = Path(bokeh_sampledata.__file__).parent / "_data" / "stocks.csv.gz"

@@ -45,7 +45,7 @@ class Live:
         self._stop = threading.Event()
 
     def __enter__(self) -> Live:
-        from connectors.local import Broker
+        from cli.local.servers import Broker
 
         # Millions of stamps are kept: a collection that walks them stops sending for a quarter of a second, and what is
         # then sent at once is a burst that no one asked for. None of them is in a cycle.
@@ -68,7 +68,7 @@ class Live:
 
     def start_job(self, *arguments: str) -> None:
         """The job in a mini cluster of its own process."""
-        from connectors.local import PythonProcess, lasting_port
+        from cli.local.servers import PythonProcess, lasting_port
 
         self.rest_port = lasting_port()
         own = ["-m", "jobs.signals", *arguments, "--checkpoints", str(self._folder / "checkpoints")]
@@ -142,7 +142,7 @@ class Market:
         self.producer = Producer(
             {
                 "bootstrap.servers": bootstrap,
-                "linger.ms": 5,  # as ingestion publishes (connectors/publisher.py)
+                "linger.ms": 5,  # as ingestion publishes (connectors/kafka/publisher.py)
                 "compression.type": "lz4",
                 "enable.idempotence": True,
                 "queue.buffering.max.messages": 1_000_000,

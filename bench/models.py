@@ -2,11 +2,11 @@
 
     python bench/models.py [--seconds 20] [--bundle daily-swing]
 
-Everything runs on one core (the process is pinned to it). "Ours" is :meth:`models.bundle.Bundle.decide`: mask, four
-models, calibration, vote. The per-row path is the product's first design as it was written: a coroutine for each
+Everything runs on one core (the process is pinned to it). "Ours" is :meth:`models.serving.bundle.Bundle.decide`: mask,
+four models, calibration, vote. The per-row path is the product's first design as it was written: a coroutine for each
 model, ``DMatrix`` and ``Booster.predict`` of one row, scikit-learn scaler, net and forest of one row, votes in dicts.
-The last line is one JSON object: ``x_seed_per_row``, ``us_per_row_256``, ``us_batch_1``: medians of the quietest
-of five windows.
+The last line is one JSON object: ``x_seed_per_row``, ``us_per_row_256``, ``us_batch_1``: medians of the quietest of
+five windows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
-from models.bundle import Bundle, bundle_path, load_bundle
+from models.serving.bundle import Bundle, bundle_path, load_bundle
 
 WEIGHTS = {"xgboost_swing": 0.35, "lightgbm_day": 0.30, "neural_net": 0.20, "random_forest": 0.15}
 

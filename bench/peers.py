@@ -302,7 +302,7 @@ def main() -> None:
     if not 42 <= given.few <= given.symbols:
         parser.error(f"--few {given.few}: must be 42 (the compared symbols) to --symbols {given.symbols}")
 
-    from connectors.local import Broker
+    from cli.local.servers import Broker
 
     machine = description()
     print(machine)

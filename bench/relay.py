@@ -36,10 +36,10 @@ sys.path.insert(0, str(ROOT))
 import psutil  # noqa: E402
 import redis  # noqa: E402
 
-from connectors import redis_keys  # noqa: E402
-from connectors.local import RedisServer  # noqa: E402
-from connectors.users import open_store  # noqa: E402
+from cli.local.servers import RedisServer  # noqa: E402
+from connectors.redis import keys as redis_keys  # noqa: E402
 from models.messages import Contribution, ProfileDecision, Signal, encode  # noqa: E402
+from relay.users import open_store  # noqa: E402
 
 TIERS = ("free", "premium", "dynamic")
 MARK = b"sent_ns="

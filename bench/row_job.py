@@ -21,9 +21,9 @@ from pyflink.datastream.connectors.kafka import (
 )
 from pyflink.datastream.state import ValueStateDescriptor
 
-from connectors.job_settings import JobSettings, parse_settings
+from connectors.settings.signals_job import JobSettings, parse_settings
 from models.messages import Bar
-from udfs.environment import stream_environment
+from udfs.operators.environment import stream_environment
 
 SIGNALS = OutputTag("signals", Types.STRING())
 

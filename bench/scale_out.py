@@ -33,7 +33,7 @@ RUNS = ((1, 1), (2, 1), (4, 2))
 
 def output(bootstrap: str, prefix: str) -> dict[str, bytes]:
     """Every row and signal by its identity; RuntimeError if one came twice."""
-    from connectors.topics import read_topic
+    from connectors.kafka.read import read_topic
     from models.messages import FeatureRow, decode
 
     held: dict[str, bytes] = {}
@@ -58,7 +58,7 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds a replay may take")
     given = parser.parse_args()
 
-    from connectors.local import Broker, FlinkCluster
+    from cli.local.servers import Broker, FlinkCluster
 
     machine = description()
     print(machine)

@@ -45,9 +45,9 @@ from bench.cluster import rest, start  # noqa: E402
 from bench.kill_taskmanager import build_wheel  # noqa: E402
 from bench.live import Market, percentiles  # noqa: E402
 from bench.machine import description  # noqa: E402
-from connectors.local import Broker, FlinkCluster, PythonProcess, RedisServer  # noqa: E402
-from connectors.runtime import find_java  # noqa: E402
-from connectors.users import open_store  # noqa: E402
+from cli.local.servers import Broker, FlinkCluster, PythonProcess, RedisServer  # noqa: E402
+from connectors.paths import find_java  # noqa: E402
+from relay.users import open_store  # noqa: E402
 
 TOPICS = ("market-data-bars", "features", "trading-signals")
 PARTITIONS = 4

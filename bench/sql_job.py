@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from connectors.job_settings import parse_settings
-from udfs.environment import stream_environment
+from connectors.settings.signals_job import parse_settings
+from udfs.operators.environment import stream_environment
 
 COLUMNS = """symbol STRING, timeframe STRING, start_ms BIGINT, end_ms BIGINT, `open` DOUBLE, high DOUBLE, low DOUBLE,
   `close` DOUBLE, volume DOUBLE"""

@@ -8,7 +8,7 @@ from collections import defaultdict
 from urllib.parse import quote
 
 from bench.cluster import rest_at
-from udfs.job_metrics import BOUNDS_S
+from udfs.operators.metrics import BOUNDS_S
 
 #: Flink renews what its REST interface tells of metrics every ten seconds.
 _RENEWED_S = 11.0

@@ -120,7 +120,7 @@ def first_row_of(bootstrap: str, topic: str, end_ms: int, timeout_s: float) -> f
 
 def measure(backend: str, symbols: int, rounds: int, timeout_s: float, extra: dict[str, str]) -> Figures:
     """One backend, on a broker and cluster of its own."""
-    from connectors.local import Broker, FlinkCluster
+    from cli.local.servers import Broker, FlinkCluster
 
     with tempfile.TemporaryDirectory(prefix="state-") as name, Broker(heap_mb=768) as broker:
         policy = Path(name) / "policy.json"

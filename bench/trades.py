@@ -65,7 +65,7 @@ def counted(bootstrap: str) -> tuple[int, int, float, float]:
     """Bars, the trades in them, and the broker's stamps of the first and last, in seconds."""
     import msgspec
 
-    from connectors.topics import read_topic
+    from connectors.kafka.read import read_topic
     from models.messages import Bar
 
     decode = msgspec.json.Decoder(Bar).decode
@@ -84,7 +84,7 @@ def main() -> None:
     if given.trades % (given.symbols * given.minutes):
         parser.error("--trades must be a multiple of --symbols x --minutes: each minute has as many")
 
-    from connectors.local import Broker
+    from cli.local.servers import Broker
 
     machine = description()
     print(machine)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from models.bundle import Bundle
-    from models.control import ControlMessage, ControlState, Kind
+    from models.serving.bundle import Bundle
+    from models.serving.rollout import ControlMessage, ControlState, Kind
 
 bundle_app = typer.Typer(help="Model bundles: what there is, whether it is whole, and which one scores.")
 
@@ -41,7 +41,7 @@ def list_(
     from rich.console import Console
     from rich.table import Table
 
-    from models.bundle import MANIFEST, BundleError, bundle_names, bundle_path, load_bundle
+    from models.serving.bundle import MANIFEST, BundleError, bundle_names, bundle_path, load_bundle
 
     places = [bundle_path(name) for name in bundle_names()]
     if folder is not None:
@@ -100,7 +100,7 @@ def keygen(
     """
     import os
 
-    from models.signing import PUBLIC_KEY_VARIABLE, new_key
+    from models.serving.signing import PUBLIC_KEY_VARIABLE, new_key
 
     private, public = new_key()
     try:
@@ -125,8 +125,8 @@ def sign(
     """
     import shutil
 
-    from models.bundle import bundle_names
-    from models.signing import sign as write_signature
+    from models.serving.bundle import bundle_names
+    from models.serving.signing import sign as write_signature
 
     folder = _folder(bundle)
     _load_unsigned(folder)
@@ -192,10 +192,10 @@ def reweigh(
 
     Example: signals bundle reweigh daily-swing --signals s.jsonl --outcomes o.jsonl --out bundles/learned
     """
-    from connectors.message_files import read_messages
-    from models.bundle import write_bundle
+    from connectors.files.messages import read_messages
     from models.messages import Outcome, Signal
-    from models.weights import reweighed, verdicts
+    from models.outcomes.learned_weights import reweighed, verdicts
+    from models.serving.bundle import write_bundle
 
     loaded = _load(bundle)
     loaded.close()
@@ -244,8 +244,8 @@ def _announce(
 ) -> None:
     import time
 
-    from connectors.control_topic import announce
-    from models.control import ControlMessage
+    from connectors.kafka.bundle_changes import announce
+    from models.serving.rollout import ControlMessage
 
     now_ms = time.time_ns() // 1_000_000
     try:
@@ -279,8 +279,8 @@ def _announce(
 
 def _check_features(bundle: Bundle, feature_config: Path | None) -> None:
     """Stops unless jobs with that configuration compute what the bundle reads, as it was trained."""
-    from models.bundle import BundleError
-    from udfs.catalogue import FeatureConfig, chosen, parameters_of
+    from models.serving.bundle import BundleError
+    from udfs.kernel.catalogue import FeatureConfig, chosen, parameters_of
 
     try:
         config = FeatureConfig.from_json(feature_config.read_text()) if feature_config else FeatureConfig()
@@ -295,13 +295,13 @@ def _check_features(bundle: Bundle, feature_config: Path | None) -> None:
 
 def _reachable(bundle: str) -> str:
     """A shipped name as it is, a folder as an absolute path: workers have another working directory."""
-    from models.bundle import bundle_names
+    from models.serving.bundle import bundle_names
 
     return bundle if not bundle or bundle in bundle_names() else str(Path(bundle).resolve())
 
 
 def _show_control(kafka: str) -> None:
-    from connectors.control_topic import history
+    from connectors.kafka.bundle_changes import history
 
     try:
         messages = history(kafka)
@@ -315,7 +315,7 @@ def _show_control(kafka: str) -> None:
 
 def state_after(messages: list[ControlMessage]) -> ControlState:
     """What those changes come to; "the job's own" stands for the bundle each job was started with."""
-    from models.control import ControlState, apply
+    from models.serving.rollout import ControlState, apply
 
     state = ControlState(initial="the job's own")
     for message in messages:
@@ -326,7 +326,7 @@ def state_after(messages: list[ControlMessage]) -> ControlState:
 def _now(state: ControlState) -> str:
     import time
 
-    from models.control import bundle_in_force, shadow_in_force
+    from models.serving.rollout import bundle_in_force, shadow_in_force
 
     now_ms = time.time_ns() // 1_000_000
     shadowed = shadow_in_force(state, now_ms)
@@ -340,13 +340,13 @@ def _line(message: ControlMessage) -> str:
 
 
 def _folder(bundle: str) -> Path:
-    from models.bundle import bundle_path
+    from models.serving.bundle import bundle_path
 
     return Path(bundle) if Path(bundle).is_dir() else bundle_path(bundle)
 
 
 def _load(bundle: str) -> Bundle:
-    from models.bundle import BundleError, load_bundle
+    from models.serving.bundle import BundleError, load_bundle
 
     try:
         return load_bundle(_folder(bundle))
@@ -358,7 +358,7 @@ def _load_unsigned(folder: Path) -> None:
     """Stops unless the bundle is whole, signed or not."""
     import os
 
-    from models.signing import PUBLIC_KEY_VARIABLE
+    from models.serving.signing import PUBLIC_KEY_VARIABLE
 
     demanded = os.environ.pop(PUBLIC_KEY_VARIABLE, None)
     try:

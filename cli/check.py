@@ -29,8 +29,8 @@ def _console() -> Console:
 
 def _sets(bars: list[Path] | None, timeframe: str | None, minutes: bool = True) -> list[tuple[str, pd.DataFrame]]:
     """The named sets of bars a check runs on."""
-    from connectors.bar_files import read_bars
-    from udfs.checks import real_daily, synthetic_minutes
+    from connectors.files.bars import read_bars
+    from udfs.offline.checks import real_daily, synthetic_minutes
 
     try:
         if bars:
@@ -75,8 +75,8 @@ def parity_command(
     """
     from rich.progress import Progress
 
-    from udfs.checks import parity, synthetic_minutes
-    from udfs.kernel import Kernel
+    from udfs.kernel.compiler import Kernel
+    from udfs.offline.checks import parity, synthetic_minutes
 
     console = _console()
     kernel = Kernel()
@@ -111,7 +111,7 @@ def parity_command(
             f"generated minutes: {done:,} bars in {frames:,} frames, {restores:,} restores, {different:,} rows differ",
         )
     if flink:
-        from cli.flink_replay import FLINK_BARS_MAX, through_flink
+        from cli.local.flink_replay import FLINK_BARS_MAX, through_flink
 
         for name, table in sets:
             some = table.head(FLINK_BARS_MAX)
@@ -137,8 +137,8 @@ def talib_command(bars: Bars = None, timeframe: Timeframe = None) -> None:
 
     Example: signals check talib --bars bars.parquet
     """
-    from udfs.checks import agreement
-    from udfs.kernel import Kernel
+    from udfs.kernel.compiler import Kernel
+    from udfs.offline.checks import agreement
 
     console = _console()
     kernel = Kernel()
@@ -170,8 +170,8 @@ def convergence_command(bars: Bars = None, timeframe: Timeframe = None) -> None:
 
     Example: signals check convergence --bars bars.csv --timeframe 1d
     """
-    from udfs.checks import AFTER, convergence
-    from udfs.kernel import Kernel
+    from udfs.kernel.compiler import Kernel
+    from udfs.offline.checks import AFTER, convergence
 
     console = _console()
     kernel = Kernel()
@@ -207,8 +207,8 @@ def lookahead_command(
 
     Example: signals check lookahead --bars bars.csv.gz
     """
-    from udfs.checks import lookahead
-    from udfs.kernel import Kernel
+    from udfs.kernel.compiler import Kernel
+    from udfs.offline.checks import lookahead
 
     console = _console()
     kernel = Kernel()
@@ -234,7 +234,7 @@ def docs_command(
 
     Example: signals check features-docs --write
     """
-    from udfs.feature_docs import page
+    from udfs.offline.docs import page
 
     console = _console()
     text = page()

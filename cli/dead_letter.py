@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from connectors.dead_letters import Letter
+    from connectors.kafka.dead_letters import Letter
 
 dead_letter_app = typer.Typer(help="Messages that could not be processed: what they are, and putting them back.")
 
@@ -89,8 +89,8 @@ def requeue(
 
     Example: signals dead-letter requeue --kafka 127.0.0.1:9092 --at 0:17 --set close=101.5 --dry-run
     """
-    from connectors.dead_letters import repaired
-    from connectors.dead_letters import requeue as put_back
+    from connectors.kafka.dead_letters import repaired
+    from connectors.kafka.dead_letters import requeue as put_back
 
     if not (topic or reason or field or at or every):
         _stop("say which: --topic, --reason, --field, --at PARTITION:OFFSET, or --all")
@@ -124,7 +124,7 @@ def requeue(
 
 
 def _read(kafka: str) -> tuple[list[Letter], int]:
-    from connectors.dead_letters import read_letters
+    from connectors.kafka.dead_letters import read_letters
 
     try:
         return read_letters(kafka)
@@ -133,7 +133,7 @@ def _read(kafka: str) -> tuple[list[Letter], int]:
 
 
 def _chosen(letters: list[Letter], topic: str, reason: str, field: str, at: list[str] | None) -> list[Letter]:
-    from connectors.dead_letters import chosen
+    from connectors.kafka.dead_letters import chosen
 
     found = chosen(letters, topic, reason, field, at or ())
     if at and (unknown := set(at) - {one.place for one in found}):

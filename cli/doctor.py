@@ -72,7 +72,7 @@ def _python() -> Finding:
 
 
 def _java() -> Finding:
-    from connectors.runtime import MissingError, find_java
+    from connectors.paths import MissingError, find_java
 
     fix = "apt-get install openjdk-17-jre-headless, or point JAVA_HOME at a Java 17"
     try:
@@ -112,7 +112,7 @@ def _packages() -> Finding:
 
 
 def _jars() -> Finding:
-    from connectors.runtime import MissingError, find_jars
+    from connectors.paths import MissingError, find_jars
 
     try:
         found = [*find_jars("flink-sql-connector-kafka-*.jar"), *find_jars("kafka_2.13-*.jar")]
@@ -122,7 +122,7 @@ def _jars() -> Finding:
 
 
 def _configuration() -> Finding:
-    from connectors.runtime import MissingError, flink_configuration
+    from connectors.paths import MissingError, flink_configuration
 
     try:
         return Finding("Flink configuration", True, f"{len(flink_configuration())} settings")
@@ -131,7 +131,7 @@ def _configuration() -> Finding:
 
 
 def _bundles() -> Finding:
-    from models.bundle import BundleError, bundle_names, bundle_path, load_bundle
+    from models.serving.bundle import BundleError, bundle_names, bundle_path, load_bundle
 
     found = []
     try:
@@ -143,7 +143,7 @@ def _bundles() -> Finding:
 
 
 def _redis_server() -> Finding:
-    from connectors.local import RedisServer, StartError
+    from cli.local.servers import RedisServer, StartError
 
     try:
         return Finding("Redis server (demo and tests)", True, RedisServer.binary())
@@ -194,7 +194,7 @@ def _clocks_agree(redis: str) -> Finding:
     """Redis beside this machine: an age of a signal is the difference of two clocks."""
     import time
 
-    from connectors.redis_client import connect
+    from connectors.redis.client import connect
 
     try:
         client = connect(redis)
@@ -212,8 +212,8 @@ def _sign_in() -> Finding:
     """The settings by which Kafka and Redis are reached, without reaching them."""
     import os
 
-    from connectors.kafka_security import kafka_security
-    from connectors.redis_client import security_options
+    from connectors.kafka.security import kafka_security
+    from connectors.redis.client import security_options
 
     try:
         kafka = kafka_security()
@@ -227,7 +227,7 @@ def _sign_in() -> Finding:
 
 def _keys(venues: str) -> Finding:
     """Which venues have what they need; those that were named must."""
-    from connectors.settings import SettingsError, load
+    from connectors.settings.ingest import SettingsError, load
 
     wanted = [name.strip() for name in venues.split(",") if name.strip()]
     try:
@@ -249,12 +249,12 @@ def _address(name: str, check: Callable[[], None]) -> Finding:
 
 
 def _require_broker(kafka: str) -> None:
-    from connectors.kafka import require_broker
+    from connectors.kafka.tables import require_broker
 
     require_broker(kafka, timeout_s=5)
 
 
 def _require_redis(redis: str) -> None:
-    from connectors.redis_client import require_redis
+    from connectors.redis.client import require_redis
 
     require_redis(redis, timeout_s=5)

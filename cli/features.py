@@ -33,9 +33,9 @@ def features(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from connectors.bar_files import read_bars
-    from udfs.batch import features_table
-    from udfs.catalogue import FeatureConfig
+    from connectors.files.bars import read_bars
+    from udfs.kernel.catalogue import FeatureConfig
+    from udfs.offline.batch import features_table
 
     console = Console(stderr=True)
     try:

@@ -44,9 +44,9 @@ def parse(
 
     Example: signals parse binance tests/fixtures/venues/binance/ws_events.json
     """
-    from connectors.dedupe import Revisions
-    from connectors.recorded import split_line
-    from connectors.sentiment import score, text_of
+    from connectors.files.venue_frames import split_line
+    from connectors.ingest.dedupe import Revisions
+    from connectors.ingest.sentiment import score, text_of
     from connectors.venues import load
     from models.messages import Bar, News, encode
 
@@ -88,10 +88,10 @@ def bars(
     """
     import msgspec
 
-    from connectors.calendars import calendar as calendar_named
-    from connectors.settings import load
+    from connectors.settings.ingest import load
     from jobs.bars import bars_of
     from models.messages import TIMEFRAME_MS, Trade, decode, encode
+    from models.trade.calendar import calendar as calendar_named
 
     if timeframe not in TIMEFRAME_MS:
         raise typer.BadParameter(f"--timeframe = {timeframe!r}: must be one of {', '.join(TIMEFRAME_MS)}")
@@ -147,11 +147,7 @@ def ingest(
 
     Example: ALPACA_API_KEY=... ALPACA_SECRET_KEY=... signals ingest --venues alpaca,binance_us
     """
-    import asyncio
-    import logging
-    import signal
-
-    from connectors.settings import SettingsError, load
+    from connectors.settings.ingest import SettingsError, load
 
     overrides: dict[str, object] = {}
     if venues:
@@ -174,45 +170,6 @@ def ingest(
         print(f"ready: {', '.join(settings.venues) or 'no venue'}; {len(settings.feeds)} Kafka feeds")
         return
 
-    from prometheus_client import start_http_server
+    from jobs.ingest import main
 
-    from connectors.ingest_metrics import REGISTRY
-    from connectors.intake import CHECK_TOPIC
-    from connectors.kafka import ensure_topics, require_broker
-    from connectors.kafka_feed import MappingError
-    from connectors.logs import configure_logs
-    from connectors.redis_client import require_redis
-    from jobs import ingest as job
-    from models.messages import TOPICS
-
-    try:
-        configure_logs()
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a request, with its whole URL
-        require_broker(settings.kafka)
-        if settings.redis:
-            require_redis(settings.redis)
-    except (ConnectionError, ValueError) as error:
-        print(f"ingest: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
-    names = [name for name in TOPICS.values() if name.startswith("market-data-")]
-    ensure_topics(settings.kafka, [*names, CHECK_TOPIC, "dead-letter"])
-    server, _ = start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=REGISTRY)
-    print(f"metrics: http://{settings.metrics_host}:{server.server_port}/metrics", flush=True)
-
-    job.settle_memory()
-
-    async def go() -> list[str]:
-        stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        return await job.run(settings, stop)
-
-    try:
-        refusals = asyncio.run(go())
-    except (MappingError, ConnectionError) as error:
-        print(f"ingest: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
-    for refusal in refusals:
-        print(f"ingest: {refusal}", file=sys.stderr)
-    if refusals:
-        raise typer.Exit(1)
+    raise typer.Exit(main(settings))

@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from models.messages import Outcome
-    from models.performance import History, Row
+    from models.outcomes.performance import History, Row
 
 
 def register(app: typer.Typer) -> None:
@@ -46,9 +46,9 @@ def outcomes(
 
     Example: signals outcomes --bars bars.csv --signals signals.jsonl --out outcomes.jsonl --cost-bps 10
     """
-    from connectors.message_files import read_bar_messages, read_signals, read_splits, write_messages
-    from models.performance import latest
-    from models.tracker import Tracker
+    from connectors.files.messages import read_bar_messages, read_signals, read_splits, write_messages
+    from models.outcomes.performance import latest
+    from models.outcomes.tracker import Tracker
 
     try:
         made = read_signals(signals)
@@ -76,7 +76,7 @@ def outcomes(
 
 
 def _say_totals(told: list[Outcome]) -> None:
-    from models.performance import summarise
+    from models.outcomes.performance import summarise
 
     history = summarise(told)
     ended = ", ".join(f"{row.count} {row.key}" for row in history.tables["exit"])
@@ -96,11 +96,11 @@ def _read_history(file: Path | None, kafka: str, topic: str, redis: str) -> list
         raise _wrong("pass one of --outcomes FILE, --kafka HOST:PORT or --redis URL")
     try:
         if file is not None:
-            from connectors.message_files import read_outcomes
+            from connectors.files.messages import read_outcomes
 
             return read_outcomes(file)
         if kafka:
-            from connectors.topics import read_topic
+            from connectors.kafka.read import read_topic
 
             return [decode(value, Outcome) for _, _, value in read_topic(kafka, topic)]
         return _from_redis(redis)
@@ -111,8 +111,8 @@ def _read_history(file: Path | None, kafka: str, topic: str, redis: str) -> list
 def _from_redis(url: str) -> list[Outcome]:
     import redis
 
-    from connectors.redis_client import address_of, connect, require_redis
-    from connectors.redis_keys import outcomes_key
+    from connectors.redis.client import address_of, connect, require_redis
+    from connectors.redis.keys import outcomes_key
     from models.messages import Outcome, decode
 
     require_redis(url)
@@ -140,14 +140,14 @@ def performance(
 
     Example: signals performance --outcomes outcomes.jsonl --by symbol --html performance.html
     """
-    from models.performance import DIMENSIONS, summarise
+    from models.outcomes.performance import DIMENSIONS, summarise
 
     if by and by not in DIMENSIONS:
         raise _wrong(f"--by {by} is not one of {', '.join(DIMENSIONS)}")
     history = summarise(_read_history(outcomes, kafka, topic, redis))
     _print_history(history, by)
     if html is not None:
-        from cli.performance_page import page
+        from cli.reports.performance_page import page
 
         html.write_text(page(history), encoding="utf-8")
         typer.echo(f"page written to {html}")
@@ -220,18 +220,18 @@ def verify_record(
     """
     import msgspec
 
-    from models.record import verify
+    from models.signals.hash_chain import verify
 
     if bool(signals) == bool(kafka):
         raise _wrong("pass one of --signals FILE or --kafka HOST:PORT")
     kept = {}
     try:
         if signals is not None:
-            from connectors.message_files import read_signals
+            from connectors.files.messages import read_signals
 
             read = read_signals(signals)
         else:
-            from connectors.topics import read_topic
+            from connectors.kafka.read import read_topic
             from models.messages import Signal, decode
 
             read = [decode(value, Signal) for _, _, value in read_topic(kafka, topic)]

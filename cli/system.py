@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from cli.keeper import Part, State
+    from cli.local.supervisor import Part, State
 
 _START_S = 180.0
 
@@ -57,8 +57,8 @@ def up(
 
     import msgspec
 
-    from cli.keeper import Plan, read_state
-    from connectors.local import ROOT
+    from cli.local.servers import ROOT
+    from cli.local.supervisor import Plan, read_state
 
     state.mkdir(parents=True, exist_ok=True)
     if (running := read_state(state)) is not None:
@@ -74,7 +74,7 @@ def up(
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     with open(log, "ab") as output:
         keeper = subprocess.Popen(
-            [sys.executable, "-m", "cli.keeper", str(state)], stdin=subprocess.DEVNULL, stdout=output,
+            [sys.executable, "-m", "cli.local.supervisor", str(state)], stdin=subprocess.DEVNULL, stdout=output,
             stderr=subprocess.STDOUT, start_new_session=True, cwd=state,
             env=os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
@@ -106,7 +106,7 @@ def down(
     """
     import psutil
 
-    from cli.keeper import alive, read_state
+    from cli.local.supervisor import alive, read_state
 
     held = read_state(state)
     if held is None:
@@ -138,7 +138,7 @@ def status(
     from rich.console import Console
     from rich.table import Table
 
-    from cli.keeper import read_state
+    from cli.local.supervisor import read_state
 
     held = read_state(state)
     if held is None:
@@ -204,8 +204,8 @@ def health(part: Part, held: State) -> tuple[bool, str]:
     """Whether a part does its work, and what it says of it."""
     import psutil
 
-    from connectors.kafka import require_broker
-    from connectors.redis_client import require_redis
+    from connectors.kafka.tables import require_broker
+    from connectors.redis.client import require_redis
 
     if part.failed:
         return False, "ended too often; see its log"
@@ -268,7 +268,7 @@ def _trouble(part: Part) -> tuple[bool, str] | None:
 
 def _lag(kafka: str, group: str) -> tuple[bool, str]:
     """How far behind the topics' ends the job's last checkpoint is."""
-    from connectors.kafka_lag import KafkaLag
+    from connectors.kafka.lag import KafkaLag
 
     asked = KafkaLag(kafka, [group])
     try:

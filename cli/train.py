@@ -35,11 +35,11 @@ def train(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from models import train as training
-    from models.bundle import load_bundle, write_bundle
+    from models.serving.bundle import load_bundle, write_bundle
+    from models.training import train as training
     from models.training.report import report as html_report
     from models.training.report import verdict
-    from udfs.batch import features_table
+    from udfs.offline.batch import features_table
 
     console = Console(stderr=True, highlight=False)
     try:
@@ -104,7 +104,7 @@ def read_all(bars: list[Path], settings: TrainConfig, base: Path, say: object = 
     """The bars of all files in time order; rows that are no bars are told and left out."""
     import pandas as pd
 
-    from connectors.bar_files import read_bars
+    from connectors.files.bars import read_bars
 
     paths = bars or [_sample() if settings.bars == "sample:daily" else base / settings.bars]
     if not bars and not settings.bars:

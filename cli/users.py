@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from connectors.users import UserStore
+    from relay.users import UserStore
 
 DEFAULT_STORE = "sqlite://~/.local/share/signals/users.db"
 app = typer.Typer(
@@ -24,7 +24,7 @@ Name = Annotated[str, typer.Argument(help="The user's name.")]
 
 
 def _open(dsn: str) -> UserStore:
-    from connectors.users import UserError, open_store
+    from relay.users import UserError, open_store
 
     try:
         return open_store(dsn)
@@ -46,7 +46,7 @@ def add(
     store: Store = DEFAULT_STORE,
 ) -> None:
     """Add a user. Example: signals users add ann --tier premium --watchlist AAPL,MSFT."""
-    from connectors.users import UserError
+    from relay.users import UserError
 
     try:
         user = _open(store).add(name, tier, profile, [s for s in watchlist.split(",") if s])
@@ -73,7 +73,7 @@ def tier(
     name: Name, tier: Annotated[str, typer.Argument(help="free, premium or dynamic.")], store: Store = DEFAULT_STORE
 ) -> None:
     """Move a user to a tier; open connections follow within seconds. Example: signals users tier ann dynamic."""
-    from connectors.users import UserError
+    from relay.users import UserError
 
     try:
         _open(store).set_tier(name, tier)
@@ -89,7 +89,7 @@ def token(
     store: Store = DEFAULT_STORE,
 ) -> None:
     """Make an API token and show it, this once. Example: signals users token ann."""
-    from connectors.users import UserError
+    from relay.users import UserError
 
     opened = _open(store)
     try:
@@ -114,7 +114,7 @@ def on(name: Name, store: Store = DEFAULT_STORE) -> None:
 
 
 def _switch(name: str, active: bool, store: str) -> None:
-    from connectors.users import UserError
+    from relay.users import UserError
 
     try:
         _open(store).set_active(name, active)

@@ -21,8 +21,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from connectors.bars_job_settings import parse_bars_settings
-from connectors.bars_sql import (
+from connectors.bars.sql import (
     BAR_COLUMNS,
     bar_values,
     bars_query,
@@ -32,13 +31,14 @@ from connectors.bars_sql import (
     trades_table,
     versions_query,
 )
-from connectors.intake import CHECK_TOPIC
-from connectors.kafka import ensure_topics, require_broker
-from connectors.kafka_security import kafka_security
-from connectors.settings import BarsSettings, SettingsError
-from connectors.stream_settings import RunSettings
+from connectors.ingest.stream_ingest import CHECK_TOPIC
+from connectors.kafka.security import kafka_security
+from connectors.kafka.tables import ensure_topics, require_broker
+from connectors.settings.bars_job import parse_bars_settings
+from connectors.settings.flink_job import RunSettings
+from connectors.settings.ingest import BarsSettings, SettingsError
 from models.messages import TIMEFRAME_MS, TOPICS, Bar, Trade, decode, encode
-from udfs.environment import Environment, stream_environment
+from udfs.operators.environment import Environment, stream_environment
 
 #: Longer than any file of trades: a file's bars are all built at its end, when nothing can be late.
 _WHOLE_FILE_S = 9_000 * 86_400

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import sys
 
-from connectors.kafka import bars_source, ensure_topics, frames_query, outbox_sink, publish_query, require_broker
-from connectors.outcome_settings import OutcomeSettings, parse_outcome_settings
-from connectors.redis_client import require_redis
-from udfs.carrier import carrier
-from udfs.environment import Environment, environment_soon
-from udfs.frame_outcomes import FollowSignals
+from connectors.kafka.tables import bars_source, ensure_topics, frames_query, outbox_sink, publish_query, require_broker
+from connectors.redis.client import require_redis
+from connectors.settings.outcomes_job import OutcomeSettings, parse_outcome_settings
+from udfs.operators.environment import Environment, environment_soon
+from udfs.operators.jvm_encoding import carrier
+from udfs.operators.outcomes import FollowSignals
 
 
 def build(environment: Environment, settings: OutcomeSettings) -> None:

@@ -17,9 +17,9 @@ import sys
 
 from pyflink.table.expressions import call, col
 
-from connectors import control_topic
-from connectors.job_settings import JobSettings, parse_settings
-from connectors.kafka import (
+from connectors.kafka import bundle_changes as control_topic
+from connectors.kafka.read import partition_count
+from connectors.kafka.tables import (
     bars_source,
     changes_source,
     ensure_topics,
@@ -28,16 +28,16 @@ from connectors.kafka import (
     publish_query,
     require_broker,
 )
-from connectors.redis_client import require_redis
-from connectors.topics import partition_count
-from models.bundle import BundleError, bundle_folder, load_bundle
-from models.policy import PolicyConfig, load_policy
-from udfs.carrier import carrier
-from udfs.environment import Environment, environment_soon
-from udfs.frame_features import CHANGES, FrameFeatures
-from udfs.frame_signals import FrameSignals
-from udfs.kernel import FeatureConfig, Kernel
-from udfs.score import score_function
+from connectors.redis.client import require_redis
+from connectors.settings.signals_job import JobSettings, parse_settings
+from models.serving.bundle import BundleError, bundle_folder, load_bundle
+from models.signals.emission import PolicyConfig, load_policy
+from udfs.kernel.compiler import FeatureConfig, Kernel
+from udfs.operators.environment import Environment, environment_soon
+from udfs.operators.features import CHANGES, FrameFeatures
+from udfs.operators.jvm_encoding import carrier
+from udfs.operators.score import score_function
+from udfs.operators.signals import FrameSignals
 
 
 def build(environment: Environment, settings: JobSettings) -> None:

@@ -198,9 +198,9 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``confidence`` in [0, 1]; ``model_votes`` maps a model to ``[action, probability]``; ``skipped_models`` to a reason.
     ``risk_profiles`` holds conservative, moderate and aggressive. ``trigger`` says what made it news: a change of
     ``action``, a step of ``confidence``, the ``expiry`` of the one before, a ``revision`` of its bar or a ``cancel``.
-    ``previous`` is the hash of the symbol's record before this one (see ``models/record.py``). ``quality_flags`` says
-    what lowered the confidence: ``unlike_training`` (the inputs are far from the bundle's training data),
-    ``bundle_expired`` (the bundle is past its age).
+    ``previous`` is the hash of the symbol's record before this one (see ``models/signals/hash_chain.py``).
+    ``quality_flags`` says what lowered the confidence: ``unlike_training`` (the inputs are far from the bundle's
+    training data), ``bundle_expired`` (the bundle is past its age).
     """
 
     signal_id: str

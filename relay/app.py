@@ -19,19 +19,19 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
-from connectors import redis_keys
-from connectors.redis_bars import unpack
-from connectors.users import UserError, open_store
+from connectors.redis import keys as redis_keys
+from connectors.redis.bars import unpack
 from models.messages import TIMEFRAME_MS, Signal, decode
+from relay import push_api as push
 from relay.auth import Identity
 from relay.bundles import facts
 from relay.charts import Busy
 from relay.http import read_json, reply, services, signed_in
 from relay.performance import report
-from relay.push import api as push
 from relay.security import SecurityHeaders, origin_allowed
 from relay.services import Services
 from relay.settings import RelaySettings
+from relay.users import UserError, open_store
 from relay.ws import websocket
 
 log = logging.getLogger("relay")

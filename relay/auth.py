@@ -12,8 +12,8 @@ from typing import Any
 import jwt
 import msgspec
 
-from connectors.users import TOKEN_PREFIX, User, UserStore
 from relay.settings import RelaySettings
+from relay.users import TOKEN_PREFIX, User, UserStore
 
 
 class AuthError(Exception):

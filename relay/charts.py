@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from connectors.redis_bars import BarTuple
+from connectors.redis.bars import BarTuple
 from models.messages import Signal
 
 #: Bars shown, newest last.

@@ -17,9 +17,9 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from connectors import redis_keys
-from connectors.redis_bars import unpack
-from connectors.redis_client import connect_asyncio
+from connectors.redis import keys as redis_keys
+from connectors.redis.bars import unpack
+from connectors.redis.client import connect_asyncio
 from models.messages import News, Outcome, Signal, decode
 from relay.bundles import facts
 from relay.hub import Hub

@@ -12,12 +12,12 @@ import time
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable
 
-from connectors.users import User
 from models.messages import Signal, Tier
 from relay import protocol
 from relay.protocol import ImageUrl, Message
 from relay.settings import RelaySettings
 from relay.state import Event, State, position
+from relay.users import User
 from relay.wire import Outlet, text_frame
 
 #: Events sent to a client that resumes before looking whether it takes them.

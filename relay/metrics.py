@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Histogram, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from relay.charts import ChartImages
+from relay.follow import Follower
+from relay.push.dispatcher import Dispatcher
 from relay.state import Event
-
-if TYPE_CHECKING:
-    from relay.services import Services
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
 
@@ -26,8 +25,8 @@ class RelayMetrics(Collector):
     ``relayed`` (from there until it went out to the clients); only live signals count, a replay's age says nothing.
     """
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, follower: Follower, images: ChartImages, push: Dispatcher) -> None:
+        self._follower, self._hub, self._images, self._push = follower, follower.hub, images, push
         self.registry = CollectorRegistry()
         self.registry.register(self)
         self._age = Histogram(
@@ -38,15 +37,14 @@ class RelayMetrics(Collector):
     def hear(self, event: Event) -> None:
         """Note the age of a signal that has just gone out."""
         signal = event.signal
-        if event.kind != "signal" or signal is None or self._services.hub.state.mode == "replay":
+        if event.kind != "signal" or signal is None or self._hub.state.mode == "replay":
             return
         self._age.labels("decided").observe(max(signal.emitted_ms - signal.created_ms, 0) / 1e3)
         self._age.labels("relayed").observe(max(time.time() - signal.emitted_ms / 1e3, 0))
 
     def collect(self) -> Iterator[Metric]:
         """What the relay's own counters say now."""
-        held = self._services
-        hub = held.hub
+        hub = self._hub
         gauges = {
             "relay_clients": ("Connected clients", len(hub.clients)),
             "relay_active_signals": ("Signals that have not ended", len(hub.state.signals)),
@@ -56,15 +54,15 @@ class RelayMetrics(Collector):
             "relay_delivered": ("Messages sent to clients", hub.delivered),
             "relay_dropped_slow": ("Clients closed because they did not keep up", hub.dropped_slow),
             "relay_conflated": ("Queued messages replaced by a newer one", hub.conflated),
-            "relay_skipped_entries": ("Entries of the signal stream that could not be read", held.follower.skipped),
-            "relay_charts_drawn": ("Chart images drawn", held.images.drawn),
+            "relay_skipped_entries": ("Entries of the signal stream that could not be read", self._follower.skipped),
+            "relay_charts_drawn": ("Chart images drawn", self._images.drawn),
         }
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(name, text, value)
         for name, (text, value) in counters.items():
             yield CounterMetricFamily(name, text, value)
         push = CounterMetricFamily("relay_push", "Push notes by result", labels=("result",))
-        for result, count in dict(held.push.counts).items():
+        for result, count in dict(self._push.counts).items():
             push.add_metric((result,), count)
         yield push
 

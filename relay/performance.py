@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-import models.performance
+import models.outcomes.performance
 from models.messages import Outcome
-from models.performance import DIMENSIONS, finished
+from models.outcomes.performance import DIMENSIONS, finished
 
 #: Points of the P&L curve that are sent; a longer history is thinned evenly.
 CURVE_POINTS_MAX = 500
@@ -76,8 +76,9 @@ def report(outcomes: Iterable[Outcome]) -> dict[str, Any]:
     """The performance page: ``total``, ``curve`` [[ms, cumulative %]], breakdowns and the ``reliability`` curve.
 
     ``hit_rate`` is the share that reached its target, ``win_rate`` the share that ended with a profit: what a signal's
-    probability promises, so ``reliability`` compares it with that (see :class:`models.performance.Reliability`).
-    ``by_vote`` holds, for each model, the signals whose side it had voted for.
+    probability promises, so ``reliability`` compares it with that (see
+    :class:`models.outcomes.performance.Reliability`). ``by_vote`` holds, for each model, the signals whose side it had
+    voted for.
     """
     final = finished(outcomes)
     curve, level = [], 0.0
@@ -105,5 +106,5 @@ def report(outcomes: Iterable[Outcome]) -> dict[str, Any]:
         "by_confidence": by(DIMENSIONS["confidence"]),
         "by_model": by(DIMENSIONS["bundle"]),
         "by_vote": by(lambda one: [model for model, vote in one.votes.items() if vote == one.action]),
-        "reliability": [msgspec.to_builtins(row) for row in models.performance.summarise(final).reliability],
+        "reliability": [msgspec.to_builtins(row) for row in models.outcomes.performance.summarise(final).reliability],
     }

@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from models import tiers
 from models.messages import Action, Contribution, Horizon, News, Signal, Tier
+from models.signals import tiers
 from relay.performance import HistoricalPerformance
 from relay.risk import RiskAnalysis, analyse
 from relay.state import Event, State

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from connectors.redis_bars import BarTuple
+from connectors.redis.bars import BarTuple
 from models.messages import Outcome, Signal
-from models.performance import finished
+from models.outcomes.performance import finished
 from relay.performance import drawdown_percent, summarise
 
 #: Returns in one volatility estimate.

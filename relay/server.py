@@ -11,7 +11,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from connectors.logs import configure_logs
-from connectors.redis_client import require_redis
+from connectors.redis.client import require_redis
 from relay.app import create_app
 from relay.settings import RelaySettings
 from relay.wire import Socket

@@ -8,7 +8,6 @@ import time
 
 from starlette.concurrency import run_in_threadpool
 
-from connectors.users import UserStore
 from relay.auth import Authenticator
 from relay.charts import ChartImages
 from relay.follow import Follower
@@ -20,6 +19,7 @@ from relay.push.dispatcher import Dispatcher
 from relay.settings import RelaySettings
 from relay.state import State
 from relay.traces import signal_traces
+from relay.users import UserStore
 from relay.watch import Watch
 
 log = logging.getLogger("relay")
@@ -37,7 +37,7 @@ class Services:
         self.follower = Follower(settings.redis_url, self.hub)
         self.push = Dispatcher(settings, store, self.hub, self.follower.redis)
         self.follower.listeners.append(self.push.hear)
-        self.metrics = RelayMetrics(self)
+        self.metrics = RelayMetrics(self.follower, self.images, self.push)
         self.follower.listeners.append(self.metrics.hear)
         if (traces := signal_traces()) is not None:
             self.follower.listeners.append(lambda event: traces.hear(event, self.hub.state.mode != "replay"))

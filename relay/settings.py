@@ -8,8 +8,8 @@ from __future__ import annotations
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
 
-from connectors.flink_status import FlinkStatus
-from connectors.secret_files import secrets_folder
+from connectors.secrets import secrets_folder
+from relay.flink_status import FlinkStatus
 
 
 class RelaySettings(BaseSettings):
@@ -22,7 +22,7 @@ class RelaySettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SIGNALS_RELAY_", extra="forbid")
 
     redis_url: str = "redis://127.0.0.1:6379/0"
-    #: ``sqlite://PATH`` or ``postgresql://...`` (see ``connectors.users``).
+    #: ``sqlite://PATH`` or ``postgresql://...`` (see ``relay.users``).
     users_dsn: str = "sqlite://~/.local/share/signals/users.db"
     host: str = "127.0.0.1"
     port: int = Field(default=0, ge=0, le=65535)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from connectors.redis_bars import BarTuple
+from connectors.redis.bars import BarTuple
 from models.messages import News, Outcome, Signal, decode
 from relay.performance import HistoricalPerformance, summarise
 from relay.risk import SimilarSignals, similar, volatility_percentile

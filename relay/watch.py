@@ -9,8 +9,8 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from connectors.flink_status import FlinkStatus, JobStatus
-from connectors.kafka_lag import GroupLag, KafkaLag
+from connectors.kafka.lag import GroupLag, KafkaLag
+from relay.flink_status import FlinkStatus, JobStatus
 from relay.settings import RelaySettings
 
 log = logging.getLogger("relay.watch")

@@ -19,7 +19,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from connectors.runtime import flink_configuration  # noqa: E402 - run from a checkout, installed or not
+from connectors.paths import flink_configuration  # noqa: E402 - run from a checkout, installed or not
 
 FOLDER = ROOT / "docker" / "k8s"
 _HEAD = "# Written by `python scripts/k8s.py` from flink-conf/config.yaml and docker/flink.yaml.\n"

@@ -74,7 +74,7 @@ def page(rows: list[dict[str, str]]) -> str:
     lines = [
         "# Licences",
         "",
-        "What the images ship, written by `make licences`; `tests/unit/ops/test_supply.py` refuses any licence that is",
+        "What the images ship, written by `make licences`; `tests/unit/scripts/test_supply.py` refuses any that is",
         "not permissive (MPL-2.0 files are shipped unchanged). Tools for development are not shipped.",
         "",
         "| package | version | licence |",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.local import Broker, RedisServer
+from cli.local.servers import Broker, RedisServer
 
 # Flink's JVMs live for seconds here and share two cores with what they wait for: the quick compiler alone.
 os.environ.setdefault("JVM_ARGS", "-XX:TieredStopAtLevel=1")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from quixstreams import Application, State
 
 from bench.engines.work import SNAPSHOT_S, Work, arguments, decode_bar
-from udfs.outbox import Record
+from udfs.frames.output_batch import Record
 
 
 def main() -> None:

@@ -20,19 +20,19 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.job_settings import DEFAULT_BUNDLE, JobSettings
-from models.bundle import columns_of
-from models.drift import DriftMonitor
-from models.expiry import calendar_name
+from connectors.settings.signals_job import DEFAULT_BUNDLE, JobSettings
+from models.bar_columns import BAR_COLUMNS, CALENDARS
 from models.messages import Bar
-from models.policy import load_policy
-from models.risk import Halts
-from models.shelf import Shelf
-from udfs.catalogue import BAR_COLUMNS, CALENDARS
-from udfs.decisions import Decider
-from udfs.frames import FeatureFrame, Part, PartScores, ScoreFrame
-from udfs.kernel import FeatureConfig, Kernel
-from udfs.outbox import Record
+from models.serving.bundle import columns_of
+from models.serving.bundle_cache import Shelf
+from models.serving.drift import DriftMonitor
+from models.signals.emission import load_policy
+from models.signals.protections import Halts
+from models.trade.expiry import calendar_name
+from udfs.frames.codec import FeatureFrame, Part, PartScores, ScoreFrame
+from udfs.frames.output_batch import Record
+from udfs.kernel.compiler import FeatureConfig, Kernel
+from udfs.steps.decide_frames import Decider
 
 #: Between two snapshots of every engine's state.
 SNAPSHOT_S = 10

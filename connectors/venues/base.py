@@ -17,8 +17,8 @@ from typing import Annotated, Any, Protocol
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from connectors.rest.base import History
-from connectors.secret_files import secret
+from connectors.secrets import secret
+from connectors.venues.history import History
 from models.messages import Message
 
 #: Times outside 2000..2100 are a wrong unit (seconds, micro- or nanoseconds), never data.

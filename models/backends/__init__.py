@@ -1,4 +1,5 @@
-"""One file a kind of model. Adding a kind is adding a file with ``PACKAGE``, ``version()`` and ``open_model(data)``.
+"""One file a kind of model. Adding a kind is adding a file with ``PACKAGE``, ``version()`` and ``open_model(data)``
+(:mod:`models.backends.base` says what that returns).
 
 A manifest names a backend by its file name here; bytes in, probabilities out, no pickle and no code from the bundle.
 """
@@ -10,29 +11,7 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Iterator
-from typing import Any, Protocol
-
-import numpy as np
-import numpy.typing as npt
-
-Matrix = npt.NDArray[np.float64]
-#: What the models read: float32, C-contiguous, rows x features.
-Inputs = npt.NDArray[np.float32]
-
-
-class Model(Protocol):
-    """A model ready to score, single-threaded, whose rows do not depend on each other."""
-
-    #: Input names in order, as written in the model file itself; empty if the file names none.
-    features: tuple[str, ...]
-
-    def predict(self, inputs: Inputs) -> Matrix:
-        """P(sell), P(hold), P(buy) a row, before calibration: rows x 3."""
-        ...
-
-    def contributions(self, inputs: Inputs) -> Matrix | None:
-        """Each feature's part in ln P(buy) - ln P(sell), rows x features; None if this kind cannot say."""
-        ...
+from typing import Any
 
 
 def names() -> tuple[str, ...]:
@@ -41,7 +20,7 @@ def names() -> tuple[str, ...]:
     >>> {"xgboost", "lightgbm", "onnx"} <= set(names())
     True
     """
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "base"))
 
 
 def backend(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import lightgbm
 import numpy as np
 
-from models.backends import Inputs, Matrix
+from models.backends.base import Inputs, Matrix
 
 #: The installed distribution whose version the manifest records.
 PACKAGE = "lightgbm"

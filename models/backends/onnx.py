@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 
-from models.backends import Inputs, Matrix
+from models.backends.base import Inputs, Matrix
 
 #: The installed distribution whose version the manifest records.
 PACKAGE = "onnxruntime"

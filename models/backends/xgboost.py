@@ -8,7 +8,7 @@ import json
 import numpy as np
 import xgboost
 
-from models.backends import Inputs, Matrix
+from models.backends.base import Inputs, Matrix
 
 #: The installed distribution whose version the manifest records.
 PACKAGE = "xgboost"

@@ -1,12 +1,12 @@
-"""Fitting :class:`models.manifest.Calibration` by weighted log loss on rows later than those the model learnt from."""
+"""Fits :class:`~models.serving.manifest.Calibration` by weighted log loss on rows later than the training rows."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from models import calibration
-from models.manifest import Calibration
+from models.serving import calibration
+from models.serving.manifest import Calibration
 
 Floats = npt.NDArray[np.float64]
 

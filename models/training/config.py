@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from models.manifest import LabelSpec, Life
+from models.serving.manifest import LabelSpec, Life
 
 #: The model inputs of the product's first design, in its order.
 SIXTEEN = (

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from models.expiry import Calendar, calendar
-from models.labels import UNKNOWN, SymbolBars, label
+from models.trade.expiry import Calendar, calendar
 from models.training.config import TrainConfig
+from models.training.labels import UNKNOWN, SymbolBars, label
 from models.training.uniqueness import uniqueness
 
 Floats = npt.NDArray[np.float64]

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models import backends, calibration
-from models.ensemble import weight_of
-from models.manifest import ModelSpec
+from models import backends
+from models.backends.base import Model
+from models.serving import calibration
+from models.serving.ensemble import weight_of
+from models.serving.manifest import ModelSpec
 from models.training.calibrate import fit_calibration
 from models.training.config import TrainConfig
 from models.training.data import Dataset, balanced
@@ -26,7 +28,7 @@ class Fitted(NamedTuple):
 
     spec: ModelSpec
     data: bytes
-    model: backends.Model
+    model: Model
 
 
 def usable(inputs: Floats, tolerant: bool) -> npt.NDArray[np.bool_]:
@@ -45,7 +47,7 @@ def fit_model(name: str, settings: dict[str, Any], config: TrainConfig, data: Da
     return kind.fit(with_every_class(rows), settings, config.inputs, config.seed)
 
 
-def predict(name: str, model: backends.Model, inputs: Floats) -> Floats:
+def predict(name: str, model: Model, inputs: Floats) -> Floats:
     """The model's own probabilities, NaN for rows it may not see: n x 3."""
     known = usable(inputs, KINDS[name].tolerant)
     found = np.full((len(inputs), 3), np.nan)
@@ -65,7 +67,7 @@ def fit_ensemble(config: TrainConfig, data: Dataset, embargo_ms: int, step: Step
         step(name)
         settings = config.settings(name)
         content = fit_model(name, settings, config, teach)
-        model: backends.Model = backends.backend(kind.backend).open_model(content)
+        model: Model = backends.backend(kind.backend).open_model(content)
         found = predict(name, model, check.inputs)
         known = ~np.isnan(found).any(axis=1)
         spec = ModelSpec(

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.ensemble import BUY, HOLD, SELL, combine
-from models.manifest import Thresholds
+from models.serving.ensemble import BUY, HOLD, SELL, combine
+from models.serving.manifest import Thresholds
 from models.training.calibrate import log_loss
 from models.training.data import Dataset
 

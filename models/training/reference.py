@@ -6,8 +6,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.drift import dissimilarity, scale
-from models.manifest import Reference
+from models.serving.drift import dissimilarity, scale
+from models.serving.manifest import Reference
 
 Floats = npt.NDArray[np.float64]
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.ensemble import BUY, SELL, combine
-from models.manifest import Manifest
+from models.serving.ensemble import BUY, SELL, combine
+from models.serving.manifest import Manifest
 from models.training import evaluate
 from models.training.data import Dataset
 
@@ -26,7 +26,7 @@ th:first-child,td:first-child{text-align:left}.base{color:#888}figure{margin:1.5
 
 
 def report(manifest: Manifest, extra: dict[str, Any]) -> str:
-    """The page; ``extra`` is what :func:`models.train.train` returned beside the manifest."""
+    """The page; ``extra`` is what :func:`models.training.train.train` returned beside the manifest."""
     forward, thresholds = extra["forward"], manifest.thresholds
     held = Dataset.joined([fold[0] for fold in forward["folds"]])
     found = np.concatenate([fold[1] for fold in forward["folds"]])

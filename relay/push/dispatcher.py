@@ -22,7 +22,6 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 
-from connectors.users import PushTarget, User, UserStore
 from relay import protocol
 from relay.hub import Hub, variant_of
 from relay.push import telegram, webhook, webpush
@@ -31,6 +30,7 @@ from relay.push.note import Note, collapse_key, words
 from relay.push.preferences import Preferences, kind_of
 from relay.settings import RelaySettings
 from relay.state import Event
+from relay.users import PushTarget, User, UserStore
 
 log = logging.getLogger("relay.push")
 

@@ -9,9 +9,9 @@ import contextlib
 
 import httpx
 
-from connectors.users import PushTarget
 from relay.push.delivery import Attempt, judge
 from relay.push.note import Note
+from relay.users import PushTarget
 
 
 async def deliver(

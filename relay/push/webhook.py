@@ -13,9 +13,9 @@ import time
 import httpx
 import msgspec
 
-from connectors.users import PushTarget
 from relay.push.delivery import Attempt, judge
 from relay.push.note import Note
+from relay.users import PushTarget
 
 
 def sign(secret: str, timestamp: int, body: bytes) -> str:

@@ -14,9 +14,9 @@ import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from connectors.users import PushTarget
 from relay.push.delivery import Attempt, judge
 from relay.push.note import Note
+from relay.users import PushTarget
 
 #: Seconds a push service keeps a note for a browser that is away.
 TTL_S = 3_600

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from bench.cluster import failure_of, rest, start, state_of
 from bench.kill_taskmanager import QUICK
-from connectors.local import FlinkCluster, _Process, lasting_port
-from connectors.runtime import find_java
+from cli.local.servers import FlinkCluster, _Process, lasting_port
+from connectors.paths import find_java
 
 #: Beside what makes faults short: a checkpoint a second, and a TaskManager that waits for its JobManager.
 SETTINGS = QUICK | {

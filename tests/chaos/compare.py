@@ -17,11 +17,11 @@ import msgspec
 import redis
 
 from bench.kill_taskmanager import publish
-from connectors import redis_keys
-from connectors.local import RedisServer
-from connectors.redis_bars import unpack
-from connectors.runtime import ROOT
-from connectors.topics import read_topic
+from cli.local.servers import RedisServer
+from connectors.kafka.read import read_topic
+from connectors.paths import ROOT
+from connectors.redis import keys as redis_keys
+from connectors.redis.bars import unpack
 from models.messages import Bar, DeadLetter, FeatureRow, Outcome, Signal, decode, encode
 from tests.chaos.system import HISTORY_HOURS, Relay, System
 from tests.chaos.watch import Place, snapshot

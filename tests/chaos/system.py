@@ -17,11 +17,11 @@ from typing import Any
 import redis
 
 from bench.kill_taskmanager import await_task_managers
-from connectors.kafka import ensure_topics
-from connectors.local import Broker, FlinkCluster, PythonProcess, RedisServer, lasting_port
-from connectors.runtime import ROOT
-from connectors.users import open_store
+from cli.local.servers import Broker, FlinkCluster, PythonProcess, RedisServer, lasting_port
+from connectors.kafka.tables import ensure_topics
+from connectors.paths import ROOT
 from models.messages import Bar
+from relay.users import open_store
 from tests.chaos.cluster import SETTINGS, Job, ZooKeeper, wait
 from tests.chaos.tape import BARS_TOPIC, FEED_TOPIC, MAPPING
 from tests.chaos.watch import Listener, Topics, newest_price_ms

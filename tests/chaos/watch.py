@@ -13,7 +13,7 @@ import redis
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
-from connectors import redis_keys
+from connectors.redis import keys as redis_keys
 from models.messages import Bar
 
 Place = tuple[str, int, int]

@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from connectors.control_topic import announce, history
-from models.bundle import bundle_path, load_bundle
-from models.control import ControlMessage, ControlState, apply, bundle_in_force, shadow_in_force
+from connectors.kafka.bundle_changes import announce, history
+from models.serving.bundle import bundle_path, load_bundle
+from models.serving.rollout import ControlMessage, ControlState, apply, bundle_in_force, shadow_in_force
 
 pytestmark = pytest.mark.integration
 

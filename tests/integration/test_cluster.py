@@ -1,6 +1,5 @@
 """The job file as users submit it: `flink run` with the wheel, on a cluster from the pip package's own scripts."""
 
-import sys
 import time
 from pathlib import Path
 
@@ -9,13 +8,11 @@ import pytest
 
 from bench.cluster import failure_of, rest
 from bench.kill_taskmanager import QUICK
-from connectors.local import Broker, FlinkCluster
-from connectors.runtime import ROOT
-from connectors.topics import read_topic
+from cli.local.servers import Broker, FlinkCluster
+from connectors.kafka.read import read_topic
+from connectors.paths import ROOT
 from models.messages import FeatureRow, decode
-
-sys.path.insert(0, str(Path(__file__).parent))
-from job import minute_bars, publish_bars
+from tests.support.job import minute_bars, publish_bars
 
 pytestmark = pytest.mark.integration
 

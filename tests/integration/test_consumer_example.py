@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from connectors.runtime import ROOT
+from connectors.paths import ROOT
 from models.messages import Signal, encode
 
 pytestmark = pytest.mark.integration

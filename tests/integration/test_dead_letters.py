@@ -7,10 +7,10 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from typer.testing import CliRunner
 
+from cli.local.servers import Broker
 from cli.main import app
-from connectors.kafka_security import kafka_client
-from connectors.local import Broker
-from connectors.publisher import Publisher, dead_letter
+from connectors.kafka.publisher import Publisher, dead_letter
+from connectors.kafka.security import kafka_client
 
 pytestmark = pytest.mark.integration
 BARS = "dl-bars"

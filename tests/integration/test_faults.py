@@ -10,11 +10,11 @@ import time
 import pytest
 
 from bench.kill_taskmanager import BARS_TOPIC, QUICK, SHORT_QUEUES, Rig, compare, identified, publish, real_bars
-from connectors.local import FlinkCluster
-from connectors.topics import read_topic
+from cli.local.servers import FlinkCluster
+from connectors.kafka.read import read_topic
 from models.messages import Bar, DeadLetter, FeatureRow, Signal, decode, encode
-from models.tracker import Tracker
-from udfs.frames import group_of
+from models.outcomes.tracker import Tracker
+from udfs.frames.codec import group_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cli.flink_replay import through_flink
-from udfs.checks import real_daily, synthetic_minutes
+from cli.local.flink_replay import through_flink
+from udfs.offline.checks import real_daily, synthetic_minutes
 
 
 @pytest.mark.integration

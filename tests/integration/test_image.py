@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,15 +13,13 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from connectors.local import ROOT, Broker
-from connectors.topics import read_topic
+from cli.local.servers import ROOT, Broker
+from connectors.kafka.read import read_topic
 from models.messages import FeatureRow, decode
-from udfs.job_metrics import BOUNDS_S, STAGES
-from udfs.kernel import FeatureConfig, Kernel
-
-sys.path.insert(0, str(Path(__file__).parent))
-from image import FlinkImage
-from job import minute_bars, publish_bars
+from tests.support.image import FlinkImage
+from tests.support.job import minute_bars, publish_bars
+from udfs.kernel.compiler import FeatureConfig, Kernel
+from udfs.operators.metrics import BOUNDS_S, STAGES
 
 pytestmark = pytest.mark.integration
 

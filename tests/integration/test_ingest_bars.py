@@ -14,14 +14,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from cli.keeper import newest_checkpoint
-from connectors.local import Broker, PythonProcess
-from connectors.publisher import Publisher
-from connectors.settings import BarsSettings, Choice
+from cli.local.servers import Broker, PythonProcess
+from cli.local.supervisor import newest_checkpoint
+from connectors.kafka.publisher import Publisher
+from connectors.settings.ingest import BarsSettings, Choice
 from models.messages import Bar, Trade, decode
-from tests.simulators.alpaca import AlpacaSimulator
-from tests.simulators.data import trade_file
-from tests.simulators.harness import settings, until
+from simulators.alpaca import AlpacaSimulator
+from simulators.data import trade_file
+from simulators.harness import settings, until
 
 pytestmark = pytest.mark.integration
 
@@ -54,7 +54,7 @@ def read(bootstrap: str, topic: str) -> list[Bar]:
 
 
 def run(bootstrap: str, bars: BarsSettings, topics: tuple[str, str, str], **options: Any) -> None:
-    from connectors.stream_settings import RunSettings
+    from connectors.settings.flink_job import RunSettings
     from jobs.bars import build, environment
 
     replay = RunSettings.model_validate({"replay": True})
@@ -78,8 +78,8 @@ def new_topics(kafka: Broker) -> tuple[str, str, str]:
 
 @pytest.mark.timeout(900)
 def test_half_a_million_real_trades_become_the_bars_pandas_makes(kafka: Broker) -> None:
-    from jobs import ingest
-    from tests.simulators.emini import fetch
+    from connectors.ingest import supervisor
+    from simulators.emini import fetch
 
     try:
         path = fetch()
@@ -92,7 +92,7 @@ def test_half_a_million_real_trades_become_the_bars_pandas_makes(kafka: Broker) 
         async with AlpacaSimulator() as simulator:
             config = settings(simulator, "alpaca", symbols=["ES"], channels=["trades"], ping_timeout_s=60)
             stop = asyncio.Event()
-            task = asyncio.create_task(ingest.run(config, stop, sink))
+            task = asyncio.create_task(supervisor.run(config, stop, sink))
             await until(lambda: any("trades" in s.channels for s in simulator.sessions))
             trades = trade_file(path, "ES")
             while batch := list(itertools.islice(trades, 1000)):

@@ -19,8 +19,8 @@ from urllib.request import urlopen
 import pytest
 import redis
 
-from connectors.local import Broker
-from connectors.redis_keys import SYSTEM_STATUS
+from cli.local.servers import Broker
+from connectors.redis.keys import SYSTEM_STATUS
 from models.messages import TOPICS, DeadLetter, Status, Trade, decode
 
 pytestmark = pytest.mark.integration
@@ -47,7 +47,7 @@ def records(bootstrap: str, topic: str, timeout_s: float) -> Iterator[tuple[str,
 @contextlib.contextmanager
 def simulators(*arguments: str) -> Iterator[dict[str, Any]]:
     """Every simulated venue as a process; what it printed when it was ready."""
-    command = [sys.executable, "-m", "tests.simulators", *arguments]
+    command = [sys.executable, "-m", "simulators", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -2,16 +2,13 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from connectors.runtime import ROOT
-from connectors.topics import read_topic
+from connectors.kafka.read import read_topic
+from connectors.paths import ROOT
 from models.messages import FeatureRow, Signal, Status, decode, encode
-
-sys.path.insert(0, str(Path(__file__).parent))
-from job import minute_bars, publish, publish_bars, run_job
+from tests.support.job import minute_bars, publish, publish_bars, run_job
 
 pytestmark = pytest.mark.integration
 

@@ -1,7 +1,6 @@
 """Bundle changes, news, option summaries and splits in the real job: replayed, and announced while it runs."""
 
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -11,18 +10,16 @@ import pandas as pd
 import pytest
 import redis as redis_client
 
-from connectors import redis_keys
-from connectors.control_topic import announce
-from connectors.local import PythonProcess
-from connectors.topics import read_topic
-from models.bundle import bundle_path, load_bundle
-from models.control import ControlMessage, ShadowScore
+from cli.local.servers import PythonProcess
+from connectors.kafka.bundle_changes import announce
+from connectors.kafka.read import read_topic
+from connectors.redis import keys as redis_keys
 from models.messages import DeadLetter, FeatureRow, News, OptionSummary, Signal, Status, decode, encode
-from udfs.batch import features_table
-from udfs.kernel import Kernel
-
-sys.path.insert(0, str(Path(__file__).parent))
-from job import minute_bars, publish, publish_bars, run_job
+from models.serving.bundle import bundle_path, load_bundle
+from models.serving.rollout import ControlMessage, ShadowScore
+from tests.support.job import minute_bars, publish, publish_bars, run_job
+from udfs.kernel.compiler import Kernel
+from udfs.offline.batch import features_table
 
 pytestmark = pytest.mark.integration
 

@@ -8,11 +8,11 @@ import pytest
 import jobs.bars
 import jobs.outcomes
 import jobs.signals
-from connectors import kafka as tables
-from connectors.bars_job_settings import BarsJobSettings
-from connectors.job_settings import JobSettings
-from connectors.outcome_settings import OutcomeSettings
-from udfs.environment import Environment, stream_environment
+from connectors.kafka import tables
+from connectors.settings.bars_job import BarsJobSettings
+from connectors.settings.outcomes_job import OutcomeSettings
+from connectors.settings.signals_job import JobSettings
+from udfs.operators.environment import Environment, stream_environment
 
 pytestmark = pytest.mark.integration
 

@@ -1,6 +1,5 @@
 """jobs/outcomes.py on a real broker and mini cluster: a replay of real bars, and a live run with event-time timers."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -9,17 +8,15 @@ import time
 import pytest
 import redis
 
-from connectors.local import PythonProcess
-from connectors.runtime import ROOT
-from connectors.topics import read_topic
+from cli.local.servers import PythonProcess
+from connectors.kafka.read import read_topic
+from connectors.paths import ROOT
 from models.messages import Bar, Outcome, Signal, Status, decode, encode
-from models.tracker import Tracker
+from models.outcomes.tracker import Tracker
+from tests.support import real_outcomes as real
 
 pytestmark = pytest.mark.integration
 
-_spec = importlib.util.spec_from_file_location("real", ROOT / "tests/unit/decide/test_tracker_real.py")
-real = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(real)
 
 MINUTE = 60_000
 

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 import redis
 
-from connectors.local import RedisServer
-from connectors.redis_bars import unpack
-from connectors.redis_client import connect
-from connectors.redis_store import RedisStore
+from cli.local.servers import RedisServer
+from connectors.redis.bars import unpack
+from connectors.redis.client import connect
+from connectors.redis.writer import RedisStore
 from models.messages import Bar, Outcome, Signal, decode
 
 pytestmark = pytest.mark.integration

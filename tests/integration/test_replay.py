@@ -3,19 +3,16 @@
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import msgspec
 import pytest
 
-from connectors.local import PythonProcess
-from connectors.runtime import ROOT
-from connectors.topics import read_topic
+from cli.local.servers import PythonProcess
+from connectors.kafka.read import read_topic
+from connectors.paths import ROOT
 from models.messages import FeatureRow, Signal, Status, decode, encode
-from models.record import verify
-
-sys.path.insert(0, str(Path(__file__).parent))
-from job import minute_bars, publish, publish_bars
+from models.signals.hash_chain import verify
+from tests.support.job import minute_bars, publish, publish_bars
 
 pytestmark = pytest.mark.integration
 

@@ -5,9 +5,7 @@ with one undisturbed replay (signals) and with the pure tracker (outcomes), but 
 """
 
 import json
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -15,17 +13,15 @@ import pytest
 
 from bench import cluster as flink
 from bench.kill_taskmanager import publish
-from connectors.local import FlinkCluster
-from connectors.runtime import ROOT
-from connectors.topics import read_topic
-from models.bundle import bundle_folder, write_bundle
-from models.manifest import decode_manifest
+from cli.local.servers import FlinkCluster
+from connectors.kafka.read import read_topic
+from connectors.paths import ROOT
 from models.messages import FeatureRow, Signal, decode
-from models.record import verify
-from udfs.kernel import FeatureConfig, Kernel
-
-sys.path.insert(0, str(Path(__file__).parent))
-import savepoints as stored
+from models.serving.bundle import bundle_folder, write_bundle
+from models.serving.manifest import decode_manifest
+from models.signals.hash_chain import verify
+from tests.support import savepoints as stored
+from udfs.kernel.compiler import FeatureConfig, Kernel
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -116,8 +112,8 @@ def test_every_earlier_layout_goes_on_where_it_was(rig, kafka, folder, tmp_path)
 
 
 def test_the_layout_of_today_is_stored():
-    """State changed? Raise the version of that layout (udfs/state_layout.py), and store a savepoint of the new one:
-    `.venv/bin/python tests/fixtures/savepoints/make.py NUMBER`. docs/upgrades.md has the steps.
+    """State changed? Raise the version of that layout (udfs/state/layout.py), and store a savepoint of the new one:
+    `.venv/bin/python -m tests.fixtures.savepoints.make NUMBER`. docs/upgrades.md has the steps.
     """
     assert json.loads((VERSIONS[-1] / "layout.json").read_text()) == stored.layout()
 

@@ -1,21 +1,18 @@
 """The job, the command line and the relay's client against a broker and a Redis that ask who comes."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
 
-from connectors.kafka import ensure_topics, require_broker
-from connectors.publisher import Publisher
-from connectors.redis_client import connect, connect_asyncio, require_redis
-from connectors.topics import read_topic
+from connectors.kafka.publisher import Publisher
+from connectors.kafka.read import read_topic
+from connectors.kafka.tables import ensure_topics, require_broker
+from connectors.redis.client import connect, connect_asyncio, require_redis
 from models.messages import FeatureRow, decode
-
-sys.path.insert(0, str(Path(__file__).parent))
-from job import minute_bars, run_job
-from secure import PASSWORD, USER, Authority, SecureBroker, SecureRedis, TlsFront
+from tests.support.job import minute_bars, run_job
+from tests.support.secure import PASSWORD, USER, Authority, SecureBroker, SecureRedis, TlsFront
 
 pytestmark = pytest.mark.integration
 

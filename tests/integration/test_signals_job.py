@@ -13,16 +13,14 @@ import numpy as np
 import pytest
 import redis as redis_client
 
-from connectors import redis_keys
-from connectors.local import Broker
-from connectors.runtime import ROOT
-from connectors.topics import read_topic
+from cli.local.servers import Broker
+from connectors.kafka.read import read_topic
+from connectors.paths import ROOT
+from connectors.redis import keys as redis_keys
 from models.messages import DeadLetter, FeatureRow, Signal, decode, encode
-from models.record import verify
-from udfs.kernel import BAR_COLUMNS, CALENDARS, FeatureConfig, Kernel
-
-sys.path.insert(0, str(Path(__file__).parent))
-from job import minute_bars, publish, publish_bars, run_job
+from models.signals.hash_chain import verify
+from tests.support.job import minute_bars, publish, publish_bars, run_job
+from udfs.kernel.compiler import BAR_COLUMNS, CALENDARS, FeatureConfig, Kernel
 
 pytestmark = pytest.mark.integration
 
@@ -173,8 +171,8 @@ def test_a_redis_that_is_down_is_named_without_its_password(kafka) -> None:
 
 
 def test_a_bundle_of_other_features_is_refused_naming_both(kafka, tmp_path: Path) -> None:
-    from models.bundle import bundle_path
-    from models.manifest import decode_manifest, encode_manifest
+    from models.serving.bundle import bundle_path
+    from models.serving.manifest import decode_manifest, encode_manifest
 
     folder = tmp_path / "other"
     folder.mkdir()

@@ -13,12 +13,10 @@ from typing import Any
 import psutil
 import pytest
 
-from connectors.runtime import ROOT
-from connectors.topics import read_topic
+from connectors.kafka.read import read_topic
+from connectors.paths import ROOT
 from models.messages import FeatureRow, decode
-
-sys.path.insert(0, str(Path(__file__).parent))
-from job import minute_bars, publish_bars
+from tests.support.job import minute_bars, publish_bars
 
 pytestmark = pytest.mark.integration
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from math import nan
 from typing import Any
 
-from udfs.catalogue import HIGH, LOW, PREV_CLOSE, PREV_HIGH, PREV_LOW, Output, State
+from models.bar_columns import HIGH, LOW
+from udfs.features.base import PREV_CLOSE, PREV_HIGH, PREV_LOW, Output, State
 
 PARAMETERS = {"period": 14, "strong": 25.0}
 PLUS, MINUS, RANGE, ADX = range(4)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from udfs.catalogue import CLOSE, Output, State
+from models.bar_columns import CLOSE
+from udfs.features.base import Output, State
 
 PARAMETERS: dict[str, Any] = {"lookback_periods": (5, 10, 20, 50, 200), "slope": 5}
 

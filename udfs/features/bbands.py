@@ -12,7 +12,8 @@ from __future__ import annotations
 from math import nan, sqrt
 from typing import Any
 
-from udfs.catalogue import CLOSE, Output, State
+from models.bar_columns import CLOSE
+from udfs.features.base import Output, State
 
 PARAMETERS = {"period": 5, "deviations": 2.0, "squeeze": 0.1}
 TOTAL = 0

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from udfs.catalogue import CLOSE, MINUTES_TO_CLOSE, PREV_END, SESSION, START, Output, State
+from models.bar_columns import CLOSE, START
+from udfs.features.base import MINUTES_TO_CLOSE, PREV_END, SESSION, Output, State
 
 PARAMETERS: dict[str, Any] = {}
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from udfs.catalogue import CLOSE, Output, State
+from models.bar_columns import CLOSE
+from udfs.features.base import Output, State
 
 PARAMETERS = {"fast": 12, "slow": 26, "signal": 9}
 FAST, SLOW, SIGNAL, BEFORE = range(4)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from udfs.catalogue import CLOSE, Output, State
+from models.bar_columns import CLOSE
+from udfs.features.base import Output, State
 
 PARAMETERS: dict[str, Any] = {"lags": (1, 3, 5, 10)}
 

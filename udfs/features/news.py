@@ -7,7 +7,7 @@
 An article counts in the window by its creation, and from the moment it was known: the later of its last edit and its
 arrival. An edit replaces the article from its own moment on; bars before it keep the older version. Missing ("m") until
 a symbol's first article. The latest 32 articles are kept; sentiment to 1e-6. Source: the venues' news channels, scored
-by ``connectors.sentiment``.
+by ``connectors.ingest.sentiment``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from udfs.catalogue import END, MISSING, PREV_END, Output, State
-from udfs.inner import inner
+from models.bar_columns import END
+from models.jit import inner
+from udfs.features.base import MISSING, PREV_END, Output, State
 
 EVENTS = "news"
 PARAMETERS: dict[str, Any] = {"hours": (1, 24), "articles_max": 32}

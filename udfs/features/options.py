@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from udfs.catalogue import END, LAST_END, MISSING, STALE, WARMING, Output, State
-from udfs.inner import inner
+from models.bar_columns import END
+from models.jit import inner
+from udfs.features.base import LAST_END, MISSING, STALE, WARMING, Output, State
 
 EVENTS = "options"
 PARAMETERS: dict[str, Any] = {"year": 252, "iv_days_min": 20, "volume_days_min": 5, "span": 20, "stale_days": 4.0}

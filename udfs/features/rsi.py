@@ -10,7 +10,8 @@ from __future__ import annotations
 from math import nan
 from typing import Any
 
-from udfs.catalogue import CLOSE, PREV_CLOSE, Output, State
+from models.bar_columns import CLOSE
+from udfs.features.base import PREV_CLOSE, Output, State
 
 PARAMETERS = {"period": 14, "overbought": 70.0, "oversold": 30.0, "momentum": 5}
 GAIN, LOSS = range(2)

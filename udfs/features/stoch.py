@@ -10,7 +10,8 @@ from __future__ import annotations
 from math import nan
 from typing import Any
 
-from udfs.catalogue import CLOSE, HIGH, LOW, Output, State
+from models.bar_columns import CLOSE, HIGH, LOW
+from udfs.features.base import Output, State
 
 PARAMETERS = {"fast_k": 5, "slow_k": 3, "slow_d": 3, "overbought": 80.0, "oversold": 20.0}
 TOTAL_K, TOTAL_D, FLAT = range(3)

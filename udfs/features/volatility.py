@@ -11,7 +11,8 @@ from __future__ import annotations
 from math import log, sqrt
 from typing import Any
 
-from udfs.catalogue import BARS_PER_YEAR, CLOSE, HIGH, LOW, PREV_CLOSE, Output, State
+from models.bar_columns import CLOSE, HIGH, LOW
+from udfs.features.base import BARS_PER_YEAR, PREV_CLOSE, Output, State
 
 PARAMETERS: dict[str, Any] = {"periods": (5, 10, 20), "atr": 14}
 

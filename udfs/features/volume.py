@@ -11,7 +11,8 @@ from __future__ import annotations
 from math import isnan, nan
 from typing import Any
 
-from udfs.catalogue import CLOSE, MISSING, PREV_CLOSE, VOLUME, Output, State
+from models.bar_columns import CLOSE, VOLUME
+from udfs.features.base import MISSING, PREV_CLOSE, Output, State
 
 PARAMETERS: dict[str, Any] = {"periods": (5, 10, 20), "trend": 5}
 

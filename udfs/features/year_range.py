@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from udfs.catalogue import CLOSE, DAY, HIGH, JUMPED, LOW, Output, State
-from udfs.compiled import njit
-from udfs.inner import inner
+from models.bar_columns import CLOSE, HIGH, LOW
+from models.jit import inner, njit_ieee
+from udfs.features.base import DAY, JUMPED, Output, State
 
 PARAMETERS: dict[str, Any] = {"days": 364}
 TODAY, TODAY_HIGH, TODAY_LOW, TOP, TOP_DAY, BOTTOM, BOTTOM_DAY, SINCE_DAY = range(8)
@@ -49,14 +49,14 @@ def constants(p: dict[str, Any]) -> tuple[Any, ...]:
     return (p["days"],)
 
 
-@njit
+@njit_ieee
 def pack(price):  # type: ignore[no-untyped-def]
     """A positive price as a 40-bit integer of the same order: 8 bits of exponent, 32 of mantissa."""
     bits = np.float64(price).view(np.int64)
     return min(max(((bits + (1 << 19)) >> 20) - (896 << 32), 1), (1 << 40) - 1)
 
 
-@njit
+@njit_ieee
 def unpack(code):  # type: ignore[no-untyped-def]
     """The price in a 40-bit integer, rounded to nine significant digits where that is within its precision.
 

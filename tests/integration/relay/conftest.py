@@ -23,9 +23,9 @@ from selenium.webdriver.support.ui import WebDriverWait
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from connectors import redis_keys
-from connectors.users import UserStore, open_store
+from connectors.redis import keys as redis_keys
 from models.messages import Contribution, Outcome, ProfileDecision, Signal, encode
+from relay.users import UserStore, open_store
 
 ROOT = Path(__file__).parents[3]
 JWT_SECRET = "test-secret-of-at-least-thirty-two-bytes"

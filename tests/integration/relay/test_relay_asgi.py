@@ -4,11 +4,11 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from connectors import redis_keys
-from connectors.users import open_store
+from connectors.redis import keys as redis_keys
 from models.messages import encode
 from relay.app import create_app
 from relay.settings import RelaySettings
+from relay.users import open_store
 
 pytestmark = pytest.mark.integration
 

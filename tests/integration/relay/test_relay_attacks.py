@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from connectors.users import open_store
+from relay.users import open_store
 
 pytestmark = pytest.mark.integration
 

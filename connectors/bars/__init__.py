@@ -1,0 +1,1 @@
+"""The SQL that turns trades into bars, and which trades count."""

@@ -1,0 +1,1 @@
+"""Files users bring: bars, messages and recorded venue frames; the sample bars."""

@@ -1,0 +1,1 @@
+"""From venues to Kafka: connections, deduplication, gaps, backfill and their supervision."""

@@ -1,0 +1,348 @@
+"""From frames to Kafka for one stream: parse, drop duplicates, score news, publish, find gaps. No socket, no clock.
+
+One intake serves all connections of a stream, so that a planned overlap of two connections publishes each event once.
+What may be missing is declared as a Status event (``gap``), fetched by the caller, and given back to
+:meth:`Intake.fill`, which publishes it marked ``backfilled`` and closes the gap (``gap_filled``, or ``gap_unfilled``
+with what is still missing). After a restart :meth:`Intake.remember` is given what is on the topics already, so that the
+pause itself is such a gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import msgspec
+
+from connectors.ingest import metrics
+from connectors.ingest.dedupe import Dedupe
+from connectors.ingest.gaps import Gap, Holes, Outages, Range
+from connectors.ingest.sentiment import Scorer, text_of
+from connectors.ingest.staleness import Staleness
+from connectors.kafka.publisher import dead_letter, event_ms
+from connectors.venues.base import COUNTS_FOR, Control, Stream, Venue, VenueSettings
+from models.messages import Bar, DeadLetter, Message, News, OptionSummary, Quote, Status, Trade
+from models.trade.calendar import Calendar
+
+#: Topic of bars that were not chosen: kept to check the chosen ones against.
+CHECK_TOPIC = "market-data-bars-check"
+_DAY_MS = 86_400_000
+
+
+class Sink(Protocol):
+    """Where messages go; :class:`connectors.kafka.publisher.Publisher` is one."""
+
+    def publish(self, message: Message, topic: str | None = None) -> None:
+        """Take a message for its type's topic, or another."""
+
+    def dead(self, letter: DeadLetter, time_ms: int) -> None:
+        """Take a dead letter."""
+
+
+def channel_of(message: Message) -> str:
+    """The channel a message counts for.
+
+    >>> channel_of(Trade(symbol="A", timestamp_ms=0, price=1, size=1))
+    'trades'
+    """
+    match message:
+        case Trade():
+            return "trades"
+        case Quote():
+            return "ticker" if message.last_price is not None else "quotes"
+        case Bar():
+            return "bars"
+        case News():
+            return "news"
+        case OptionSummary():
+            return "options"
+    return "statuses"
+
+
+def _ranges(numbers: Iterable[int]) -> list[Range]:
+    found: list[Range] = []
+    for number in numbers:
+        if found and found[-1][1] == number - 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found
+
+
+class Intake:
+    """The state of one stream's ingestion."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        settings: VenueSettings,
+        sink: Sink,
+        calendar: Calendar,
+        now_ms: int,
+        score: Scorer | None = None,
+        use: Callable[[str, str, str], str] | None = None,
+    ) -> None:
+        self.source = stream.adapter.source
+        self._venue, self._settings, self._sink, self._calendar = stream.adapter, settings, sink, calendar
+        self._score, self._use = score, use
+        self._dedupe = Dedupe(settings.remember)
+        self._ids = Holes(settings.reorder_ms)
+        self._minutes = Holes(settings.reorder_ms, self._open_minutes)
+        self._outages = Outages(settings.margin_ms)
+        self._quote_outages = Outages(settings.margin_ms)
+        self._news_outages = Outages(settings.margin_ms)
+        self._gaps: list[Gap] = []
+        self._unclosed: dict[Gap, None] = {}
+        self._lacking: list[Gap] = []
+        self._stream = stream
+        channels = stream.counted
+        limits = {name: int(seconds * 1000) for name, seconds in settings.stale_s.items() if name in channels}
+        self.staleness = Staleness(limits, calendar, now_ms)
+        self._heard_ms = dict.fromkeys(channels, now_ms)
+        for channel in channels:
+            metrics.CONNECTED.labels(self.source, channel)  # 0 until connected, not absent
+        self._lag_ms: int | None = None
+        self._totals = {"messages": 0, "duplicates": 0, "gaps": 0, "backfilled": 0, "rejected": 0}
+        self.state, self._reason = "starting", ""
+        self.reconnects = 0
+        self._last_ms: int | None = None
+        self.data_count = 0
+        self._counts: dict[tuple[str, str], Any] = {}
+
+    def _open_minutes(self, first: int, last: int) -> list[Range]:
+        starts = self._calendar.minutes_open(first * 60_000, (last + 1) * 60_000)
+        return _ranges(start // 60_000 for start in starts)
+
+    def _count(self, counter: Any, channel: str, amount: int = 1) -> None:
+        self._totals[counter._name.removeprefix("ingest_")] += amount
+        key = (counter._name, channel)
+        if key not in self._counts:
+            self._counts[key] = counter.labels(self.source, channel)
+        self._counts[key].inc(amount)
+
+    def take(self, frames: list[bytes], now_ms: int, venue: Venue | None = None) -> list[Control]:
+        """Publish what the frames hold; returns what the venue says about the connection."""
+        parsed = (venue or self._venue).parse_many(frames, now_ms)
+        for refused in parsed.rejects:
+            self._sink.dead(dead_letter(refused.payload, refused.reason, f"venue:{self.source}", refused.field), now_ms)
+            self._count(metrics.REJECTED, refused.channel or "unknown")
+        if parsed.messages:
+            self.accept(parsed.messages, now_ms)
+        return parsed.controls
+
+    def accept(self, messages: list[Message], now_ms: int) -> None:
+        """Publish messages that were not seen before and note what they prove missing."""
+        contiguous = self._venue.contiguous_ids
+        published: dict[str, int] = {}
+        duplicates: dict[str, int] = {}
+        channels: set[str] = set()
+        for message in messages:
+            channel = channel_of(message)
+            channels.add(channel)
+            fresh = self._dedupe.new(message)
+            if fresh is None:
+                duplicates[channel] = duplicates.get(channel, 0) + 1
+                continue
+            if type(fresh) is Trade:
+                if fresh.kind == "new":
+                    if contiguous:
+                        self._ids.see(fresh.symbol, int(fresh.trade_id), now_ms)
+                    else:
+                        self._after_outage(fresh.symbol, fresh.timestamp_ms)
+                self._sink.publish(fresh)
+            elif type(fresh) is Bar:
+                if not fresh.final and not self._settings.publish_forming:
+                    continue
+                if fresh.timeframe == "1m" and fresh.final and fresh.revision == 0:
+                    self._minutes.see(fresh.symbol, fresh.start_ms // 60_000, now_ms)
+                self._publish_bar(fresh)
+            elif type(fresh) is News:
+                span = self._news_outages.see("*", fresh.updated_ms)
+                if span:
+                    self._gaps.append(Gap(symbol="*", channel="news", kind="outage", first=span[0], last=span[1]))
+                self._sink.publish(self._scored(fresh))
+            elif type(fresh) is Quote:
+                span = self._quote_outages.see(fresh.symbol, fresh.timestamp_ms)
+                if span:
+                    self._gaps.append(
+                        Gap(symbol=fresh.symbol, channel=channel, kind="outage", first=span[0], last=span[1])
+                    )
+                self._sink.publish(fresh)
+            else:
+                self._sink.publish(fresh)
+            published[channel] = published.get(channel, 0) + 1
+        self.data_count += len(messages)
+        if "trades" in channels:
+            lag_ms = now_ms - event_ms(messages[-1])
+            self._lag_ms = lag_ms if abs(lag_ms) < _DAY_MS else None  # a replay of history has none
+        for channel in channels:
+            self._heard_ms[channel] = self._last_ms = now_ms
+            self.staleness.see(channel, now_ms)
+        for channel, amount in published.items():
+            self._count(metrics.MESSAGES, channel, amount)
+        for channel, amount in duplicates.items():
+            self._count(metrics.DUPLICATES, channel, amount)
+
+    def _after_outage(self, symbol: str, time_ms: int) -> None:
+        span = self._outages.see(symbol, time_ms)
+        if span:
+            self._gaps.append(Gap(symbol=symbol, channel="trades", kind="outage", first=span[0], last=span[1]))
+
+    def _scored(self, news: News) -> News:
+        if self._score is None or news.sentiment is not None:
+            return news
+        return msgspec.structs.replace(news, sentiment=round(self._score(text_of(news)), 6))
+
+    def _publish_bar(self, bar: Bar) -> None:
+        chosen = self._use is None or self._use(self.source, bar.symbol, bar.timeframe) == "vendor"
+        self._sink.publish(bar, None if chosen else CHECK_TOPIC)
+
+    def tell(self, event: str, at_ms: int, reason: str = "", about: str = "*", /, **detail: Any) -> None:
+        """Publish a Status event of ours."""
+        if event in ("connected", "disconnected", "refused", "stale"):
+            self.state, self._reason = event, reason
+        self._sink.publish(
+            Status(
+                symbol=about,
+                source=self.source,
+                ingestion_timestamp_ms=at_ms,
+                timestamp_ms=at_ms,
+                kind=event,
+                reason=reason,
+                detail=detail,
+            )
+        )
+
+    def lost(self, now_ms: int) -> None:
+        """A connection broke or was mute: until each symbol is heard again, its events may be missing."""
+        if not self._venue.contiguous_ids:
+            self._outages.lost()
+        self._quote_outages.lost()
+        self._news_outages.lost()
+
+    def carries(self, gap: Gap) -> bool:
+        """Whether this stream is the one that a gap is in."""
+        return any(
+            COUNTS_FOR.get(name, name) == gap.channel and (gap.symbol in symbols or "*" in (*symbols, gap.symbol))
+            for name, symbols in self._stream.channels.items()
+        )
+
+    def remember(self, message: Message, now_ms: int) -> None:
+        """Take note of a message of this source that was published before a restart, in the order of its topic."""
+        if type(message) is Status and message.kind in ("gap", "gap_filled", "gap_unfilled"):
+            gap = Gap(symbol=message.symbol, **{name: message.detail[name] for name in Gap.__struct_fields__[1:]})
+            if message.kind == "gap":
+                self._unclosed[gap] = None
+            else:
+                self._unclosed.pop(gap, None)
+                for first, last in message.detail.get("missing", []):
+                    self._lacking.append(msgspec.structs.replace(gap, first=first, last=last))
+            return
+        self._dedupe.new(message)
+        if type(message) is Trade and message.kind == "new":
+            if not self._venue.contiguous_ids:
+                self._outages.see(message.symbol, message.timestamp_ms)
+            elif message.trade_id.isdigit():
+                self._ids.see(message.symbol, int(message.trade_id), now_ms)
+        elif type(message) is Quote:
+            self._quote_outages.see(message.symbol, message.timestamp_ms)
+        elif type(message) is Bar and message.timeframe == "1m" and message.final:
+            self._minutes.see(message.symbol, message.start_ms // 60_000, now_ms)
+        elif type(message) is News:
+            self._news_outages.see("*", message.updated_ms)
+
+    def resume(self, now_ms: int) -> list[Gap]:
+        """Go on after a restart: what came since the last remembered event may be missing.
+
+        Returns the gaps that were declared before and are still to be filled; what history did not have then is not
+        asked for again.
+        """
+        for gap in self._lacking:
+            if holes := self._holes(gap):
+                holes[0].forget(gap.symbol, *holes[1])
+        unclosed = [gap for gap in self._unclosed if self.carries(gap)]
+        for gap in unclosed:
+            if holes := self._holes(gap):
+                holes[0].declared(gap.symbol, *holes[1])
+        self._unclosed, self._lacking = {}, []
+        self.lost(now_ms)
+        return unclosed
+
+    def _holes(self, gap: Gap) -> tuple[Holes, Range] | None:
+        """Where a gap's holes are kept, and which numbers it spans."""
+        if gap.kind == "ids":
+            return self._ids, (gap.first, gap.last)
+        if gap.kind == "minutes":
+            return self._minutes, (gap.first // 60_000, gap.last // 60_000)
+        return None
+
+    def gaps(self, now_ms: int) -> list[Gap]:
+        """Gaps that must be filled now; each is published as a Status event and returned once."""
+        found = self._gaps
+        self._gaps = []
+        for symbol, (first, last) in self._ids.due(now_ms):
+            found.append(Gap(symbol=symbol, channel="trades", kind="ids", first=first, last=last))
+        for symbol, (first, last) in self._minutes.due(now_ms):
+            found.append(Gap(symbol=symbol, channel="bars", kind="minutes", first=first * 60_000, last=last * 60_000))
+        for gap in found:
+            self.tell("gap", now_ms, "", gap.symbol, **gap.detail())
+            self._count(metrics.GAPS, gap.channel)
+        return found
+
+    def fill(self, gap: Gap, messages: Iterable[Message], now_ms: int) -> int:
+        """Publish what history has for a gap or a part of it; how many that are new."""
+        count = 0
+        for message in messages:
+            fresh = self._dedupe.new(message)
+            if type(fresh) is Trade and gap.kind == "ids":
+                self._ids.see(fresh.symbol, int(fresh.trade_id), now_ms)
+            if type(message) is Bar and gap.kind == "minutes":
+                self._minutes.see(message.symbol, message.start_ms // 60_000, now_ms)
+            if fresh is None:
+                continue
+            count += 1
+            if type(fresh) is Bar:
+                self._publish_bar(fresh)
+            else:
+                self._sink.publish(self._scored(fresh) if type(fresh) is News else fresh)
+        self._count(metrics.BACKFILLED, gap.channel, count)
+        return count
+
+    def close(self, gap: Gap, published: int, now_ms: int) -> None:
+        """All that history has for a gap was published: say whether it is filled."""
+        left: list[Range] = []
+        if holes := self._holes(gap):
+            left = holes[0].forget(gap.symbol, *holes[1])
+            if gap.kind == "minutes":
+                left = [(first * 60_000, last * 60_000) for first, last in left]
+        detail = gap.detail() | {"published": published}
+        if left:
+            reason = "the venue's history does not have them"
+            if gap.kind == "minutes":
+                reason = "the venue has no bar there: no eligible trade"
+            self.tell("gap_unfilled", now_ms, reason, gap.symbol, **detail, missing=left)
+        else:
+            self.tell("gap_filled", now_ms, "", gap.symbol, **detail)
+
+    def give_up(self, gap: Gap, reason: str, now_ms: int) -> None:
+        """Say that a gap cannot be filled, and why."""
+        if holes := self._holes(gap):
+            holes[0].forget(gap.symbol, *holes[1])
+        self.tell("gap_unfilled", now_ms, reason, gap.symbol, **gap.detail())
+
+    def stale(self, now_ms: int) -> list[str]:
+        """Channels that are silent though their market is open."""
+        return self.staleness.stale(now_ms)
+
+    def note_ages(self, now_ms: int) -> None:
+        """Set the metric of each channel's last event."""
+        for channel, heard_ms in self._heard_ms.items():
+            metrics.LAST_EVENT_AGE.labels(self.source, channel).set((now_ms - heard_ms) / 1000)
+
+    def report(self) -> dict[str, Any]:
+        """What the system page shows: state and why, the last message's lag (ms, arrival after event), counts."""
+        fields = {"state": self.state, "lag_ms": self._lag_ms, "last_message_ms": self._last_ms}
+        fields |= {"reconnects": self.reconnects, **self._totals}
+        if self.state != "connected" and self._reason:
+            fields["reason"] = self._reason
+        return fields

@@ -1,0 +1,101 @@
+"""The control topic: bundle changes announced to running jobs, read back to show what is in force.
+
+One partition, so that its order is the order of the changes; kept for ever (compaction off), key empty. Producing
+waits for the broker's acknowledgement: the message is there, or an error names the broker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import msgspec
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from connectors.kafka.read import watermarks
+from connectors.kafka.security import kafka_client
+from models.messages import decode, encode
+from models.serving.rollout import CONTROL_TOPIC, ControlMessage
+
+
+def ensure_topic(bootstrap: str, topic: str = CONTROL_TOPIC, timeout_s: float = 10.0) -> None:
+    """Creates the topic if it is absent; ``ConnectionError`` naming the broker."""
+    admin = AdminClient(kafka_client(bootstrap))
+    try:
+        if topic in admin.list_topics(timeout=timeout_s).topics:
+            return
+        wanted = NewTopic(topic, num_partitions=1, config={"cleanup.policy": "delete", "retention.ms": "-1"})
+        admin.create_topics([wanted])[topic].result(timeout_s)
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:  # another process was first
+            return
+        raise ConnectionError(f"Kafka at {bootstrap}: {error.args[0].str()}: is the broker running there?") from None
+
+
+def announce(
+    bootstrap: str, message: ControlMessage, topic: str = CONTROL_TOPIC, timeout_s: float = 10.0
+) -> ControlMessage:
+    """Sends one change; the message as it was stored, ``sequence`` being its offset."""
+    ensure_topic(bootstrap, topic, timeout_s)
+    stored: list[int] = []
+    failed: list[str] = []
+
+    def delivered(error: object, record: object) -> None:
+        if error is not None:
+            failed.append(str(error))
+        else:
+            stored.append(record.offset())  # type: ignore[attr-defined]
+
+    producer = Producer(kafka_client(bootstrap, enable_idempotence=True, acks="all"))
+    producer.produce(topic, encode(message), partition=0, on_delivery=delivered)
+    producer.flush(timeout_s)
+    if not stored:
+        raise ConnectionError(f"Kafka at {bootstrap} did not store the message: {failed or 'no answer in time'}")
+    return msgspec.structs.replace(message, sequence=stored[0])
+
+
+def history(bootstrap: str, topic: str = CONTROL_TOPIC, timeout_s: float = 10.0) -> list[ControlMessage]:
+    """Every change announced so far, in order, ``sequence`` from the offset; empty if the topic does not exist.
+
+    What is no change is left out; a job sends it to the dead-letter topic.
+    """
+    found = []
+    for offset, value in records(bootstrap, topic, timeout_s):
+        with contextlib.suppress(msgspec.MsgspecError):
+            found.append(parse(value, offset))
+    return found
+
+
+def records(bootstrap: str, topic: str = CONTROL_TOPIC, timeout_s: float = 10.0) -> list[tuple[int, bytes]]:
+    """The topic's messages as (offset, bytes), in order; empty if it does not exist."""
+    consumer = Consumer(kafka_client(bootstrap, group_id="signals-bundle-list", enable_auto_commit=False))
+    try:
+        if topic not in consumer.list_topics(timeout=timeout_s).topics:
+            return []
+        place = TopicPartition(topic, 0)
+        first, end = watermarks(consumer, place, timeout_s)
+        consumer.assign([TopicPartition(topic, 0, first)])
+        found: list[tuple[int, bytes]] = []
+        deadline = time.monotonic() + timeout_s
+        following = first
+        while following < end and time.monotonic() < deadline:
+            record = consumer.poll(0.5)
+            if record is None or record.error():
+                continue
+            following = record.offset() + 1
+            found.append((record.offset(), record.value() or b""))
+        return found
+    except KafkaException as error:
+        raise ConnectionError(f"Kafka at {bootstrap}: {error.args[0].str()}: is the broker running there?") from None
+    finally:
+        consumer.close()
+
+
+def parse(value: bytes, offset: int) -> ControlMessage:
+    """A stored message with its offset as ``sequence``; raises ``msgspec.MsgspecError`` for anything else.
+
+    >>> parse(b'{"kind": "promote", "effective_ms": 5, "bundle": "b"}', 7).sequence
+    7
+    """
+    return msgspec.structs.replace(decode(value, ControlMessage), sequence=offset)

@@ -1,0 +1,1 @@
+"""The Redis client, its keys and what is written under them."""

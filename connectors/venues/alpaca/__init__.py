@@ -1,0 +1,1 @@
+"""Alpaca: stocks, crypto, options and news."""

@@ -1,0 +1,1 @@
+"""Binance.US: Binance's protocol at other addresses."""

@@ -1,0 +1,1 @@
+"""Polygon (Massive): stocks, options and news."""

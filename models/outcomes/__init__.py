@@ -1,0 +1,1 @@
+"""What became of signals: the tracker, performance figures and learned model weights."""

@@ -1,0 +1,1 @@
+"""Bundles in service: manifest, loading and cache, time limits, calibration, ensemble, drift, rollout."""

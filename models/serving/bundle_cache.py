@@ -1,0 +1,40 @@
+"""The bundles a process has at hand: each loaded and verified once, the least used dropped.
+
+After a hot swap frames of the old and of the new bundle come mixed for a while, and a shadow runs beside; so a few stay
+loaded.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from models.serving.bundle import Bundle, bundle_folder, load_bundle
+
+#: In force, before it, and in shadow, with one to spare.
+BUNDLES_MAX = 4
+
+
+class Shelf:
+    """Bundles by reference: a shipped bundle's name or a folder, as a control message names it. For one thread."""
+
+    def __init__(self, feature_names: tuple[str, ...] = (), feature_set_hash: str = "") -> None:
+        self._feature_names, self._hash = feature_names, feature_set_hash
+        self._bundles: OrderedDict[str, Bundle] = OrderedDict()
+
+    def get(self, reference: str) -> Bundle:
+        """The bundle, loaded on first use and checked against the job's features; raises ``BundleError``."""
+        if reference in self._bundles:
+            self._bundles.move_to_end(reference)
+            return self._bundles[reference]
+        bundle = load_bundle(bundle_folder(reference))
+        if self._feature_names:
+            bundle.check_features(self._feature_names, self._hash)
+        self._bundles[reference] = bundle
+        if len(self._bundles) > BUNDLES_MAX:
+            self._bundles.popitem(last=False)[1].close()
+        return bundle
+
+    def close(self) -> None:
+        """Ends every bundle's thread."""
+        while self._bundles:
+            self._bundles.popitem()[1].close()

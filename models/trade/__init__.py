@@ -1,0 +1,1 @@
+"""What happens to a position: trading calendars, expiry, price levels and exits. Pure functions."""

@@ -1,0 +1,135 @@
+"""Drift measures against slow definitions, an independent library, and data that did or did not change."""
+
+import numpy as np
+import pytest
+
+from models.serving.adwin import Adwin
+from models.serving.bundle import load_bundle
+from models.serving.drift import CLIP, DriftMonitor, dissimilarity, lower, psi, scale, shares, strange
+
+
+@pytest.fixture
+def bundle(folder):
+    loaded = load_bundle(folder)
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture
+def rows(trained):
+    inputs = trained[2]["data"].inputs
+    return inputs[np.isfinite(inputs).all(axis=1)]
+
+
+def test_dissimilarity_by_its_definition(bundle, rows):
+    reference, sample = bundle.manifest.reference, bundle.reference
+    found = dissimilarity(rows[:40], sample, reference)
+    scaled = (rows[:40] - np.array(reference.center)) / np.array(reference.spread)
+    for row, value in zip(np.clip(scaled, -CLIP, CLIP), found, strict=True):
+        nearest = min(np.sqrt(((row - other) ** 2).sum()) for other in sample)
+        assert value == pytest.approx(nearest / reference.mean_distance, abs=1e-6)
+    apart = [np.sqrt(((a - b) ** 2).sum()) for i, a in enumerate(sample) for b in sample[:i]]
+    assert reference.mean_distance == pytest.approx(np.mean(apart), rel=1e-6)
+
+
+def test_a_row_in_the_sample_is_not_strange_and_an_unheard_of_one_is(bundle, rows):
+    reference, sample = bundle.manifest.reference, bundle.reference
+    usual = strange(dissimilarity(rows, sample, reference), reference)
+    assert 0.001 < usual.mean() < 0.03  # the threshold is the 99th percentile of training rows
+    wild = rows[:50] + 6 * np.array(reference.spread)
+    assert strange(dissimilarity(wild, sample, reference), reference).all()
+    missing = rows[:1].copy()
+    missing[0, 3] = np.nan
+    assert not strange(dissimilarity(missing, sample, reference), reference).any()
+
+
+def test_the_flag_is_a_function_of_the_row_alone(bundle, rows):
+    monitor = DriftMonitor(bundle.features, bundle.manifest.reference, bundle.reference)
+    together = monitor.rows(rows[:200])
+    alone = np.concatenate([monitor.rows(rows[i : i + 1]).strange for i in range(200)])
+    assert together.strange.tolist() == alone.tolist()
+    confidence = np.full(200, 0.5)
+    assert lower(confidence, together.strange).tolist() == [0.4 if flag else 0.5 for flag in together.strange]
+
+
+def test_shares_and_psi_against_numpy_histograms():
+    random = np.random.default_rng(1)
+    columns = random.normal(size=(500, 3))
+    columns[::7, 1] = np.nan
+    edges = np.sort(random.normal(size=(3, 9)), axis=1)
+    counts = shares(columns, edges)
+    for index in range(3):
+        known = columns[~np.isnan(columns[:, index]), index]
+        expected, _ = np.histogram(known, np.concatenate([[-np.inf], edges[index], [np.inf]]))
+        assert counts[index].tolist() == expected.tolist()
+    p, q = np.array([[0.2, 0.3, 0.5]]), np.array([[30.0, 30.0, 40.0]])
+    by_hand = sum((b - a) * np.log(b / a) for a, b in zip([0.2, 0.3, 0.5], [0.3, 0.3, 0.4], strict=True))
+    assert psi(p, q)[0] == pytest.approx(by_hand)
+
+
+def test_the_monitor_tells_a_changed_feature_from_the_others(bundle, rows):
+    random = np.random.default_rng(2)
+    monitor = DriftMonitor(bundle.features, bundle.manifest.reference, bundle.reference)
+    still = rows[random.integers(0, len(rows), 4_000)]
+    score = random.choice(np.array(bundle.manifest.reference.score_edges), 4_000) + random.normal(0, 0.02, 4_000)
+    for first in range(0, 4_000, 250):
+        monitor.observe(still[first : first + 250], score[first : first + 250])
+    calm = monitor.metrics()
+    assert calm["rows"] == 4_000
+    assert max(value for name, value in calm.items() if name.startswith("psi.") and name != "psi.score") < 0.1
+    assert sum(value for name, value in calm.items() if name.startswith("adwin")) == 0
+    moved = rows[random.integers(0, len(rows), 4_000)].copy()
+    moved[:, 0] += 1.5 * bundle.manifest.reference.spread[0]
+    for first in range(0, 4_000, 250):
+        monitor.observe(moved[first : first + 250], score[first : first + 250])
+    found = monitor.metrics()
+    name = bundle.features[0]
+    assert found[f"psi.{name}"] > 0.25
+    assert found[f"adwin_changes.{name}"] >= 1
+    others = [value for key, value in found.items() if key.startswith("adwin") and not key.endswith(f".{name}")]
+    assert sum(others) == 0
+
+
+def test_scaled_values_stay_in_the_window_that_adwin_expects(bundle, rows):
+    unit = scale(rows * 1e9, bundle.manifest.reference) / (2 * CLIP) + 0.5
+    assert unit.min() >= 0
+    assert unit.max() <= 1
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.05, 0.2])
+def test_adwin_agrees_with_river(shift):
+    """On the same stream both find the change, at nearly the same row, or both find none."""
+    from river.drift import ADWIN
+
+    random = np.random.default_rng(3)
+    stream = np.clip(random.normal(0.5, 0.1, 6_000), 0, 1)
+    stream[3_000:] = np.clip(stream[3_000:] + shift, 0, 1)
+    theirs = ADWIN(delta=0.002)
+    their_rows = []
+    for index, value in enumerate(stream):
+        theirs.update(value)
+        if theirs.drift_detected:
+            their_rows.append(index)
+    ours = Adwin(columns=1)
+    our_rows = []
+    for first in range(0, 6_000, 32):
+        if ours.update(stream[first : first + 32, None])[0]:
+            our_rows.append(first + 32)
+    assert bool(our_rows) == bool(their_rows) == (shift > 0)
+    if shift:
+        assert our_rows[0] > 3_000
+        assert abs(our_rows[0] - their_rows[0]) <= 300
+        assert ours.means[0] == pytest.approx(0.5 + shift, abs=0.01)
+
+
+def test_adwin_does_not_depend_on_how_rows_arrive():
+    random = np.random.default_rng(4)
+    stream = random.random((3_000, 3))
+    stream[1_500:, 1] *= 0.5
+    whole, pieces = Adwin(3), Adwin(3)
+    whole.update(stream)
+    for part in np.array_split(stream, 170):
+        pieces.update(part)
+    assert whole.changes.tolist() == pieces.changes.tolist() == [0, whole.changes[1], 0]
+    assert whole.changes[1] >= 1
+    np.testing.assert_allclose(whole.means, pieces.means)

@@ -1,0 +1,50 @@
+"""Halts and kill switch among the frames of bars."""
+
+from connectors.settings.signals_job import JobSettings
+from models.messages import News, OptionSummary, Status, encode
+from models.signals.protections import Halts, RiskControl
+from udfs.frames.codec import group_of, part_controls
+from udfs.steps.halts import apply_controls, key_of_group
+
+
+def status(kind, at_ms, symbol="AAPL"):
+    return "market-data-status:0:1", encode(Status(symbol=symbol, timestamp_ms=at_ms, kind=kind))
+
+
+def test_halts_and_kill_become_spans_and_the_rest_is_refused():
+    halts = Halts()
+    kill = encode(RiskControl(kind="kill", effective_ms=50))
+    story = News(symbol="AAPL", news_id="7", created_ms=5, updated_ms=6, headline="x")
+    news, refused = apply_controls(
+        halts,
+        [
+            status("halt", 10), status("luld", 15), status("resume", 20), status("pause", 30, "MSFT"),
+            ("risk-control:1:7", kill), ("risk-control:1:8", b'{"kind": "stop"}'), ("market-data-status:0:9", b"\xff"),
+            ("market-data-news:0:1", encode(story)), ("market-data-news:0:2", b'{"symbol": "AAPL"}'),
+            ("market-data-options:0:1", encode(OptionSummary(symbol="AAPL", timestamp_ms=1))),
+            status("split", 60),
+        ],
+        JobSettings(_cli_parse_args=[]).side_topics,
+    )  # fmt: skip
+    assert news == [story]
+    assert halts.spans == {"AAPL": [(10, 20)], "MSFT": [(30, None)], "*": [(50, None)]}
+    assert [(topic, reject.place, reject.payload) for topic, reject in refused] == [
+        ("risk-control", "1:8", b'{"kind": "stop"}'), ("market-data-status", "0:9", b"\xff"),
+        ("market-data-news", "0:2", b'{"symbol": "AAPL"}'), ("market-data-status", "0:1", status("split", 60)[1]),
+    ]  # fmt: skip
+    assert "news_id" in refused[2][1].reason
+    assert "needs 'ratio'" in refused[3][1].reason
+
+
+def test_every_group_has_a_key_of_its_own():
+    for groups in (1, 8, 13, 128):
+        assert [group_of(key_of_group(group, groups), groups) for group in range(groups)] == list(range(groups))
+
+
+def test_bars_are_parted_from_the_rest_in_order():
+    parted = part_controls("a\x1eb\x1ec\x1ed", "bars:0:1,status:2:9,bars:1:2,bars:0:2", "bars")
+    assert parted == ("a\x1ec\x1ed", "0:1,1:2,0:2", [("status:2:9", b"b")])
+    assert part_controls("a\x1eb", "bars:0:1,bars:0:2", "bars") == ("a\x1eb", "0:1,0:2", [])
+    assert part_controls("x", "status:2:9", "bars") == ("", "", [("status:2:9", b"x")])
+    # a topic whose name ends like another's is not taken for it
+    assert part_controls("a\x1eb", "bars:0:1,my-bars:0:2", "bars")[0] == "a"

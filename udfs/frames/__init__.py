@@ -1,0 +1,1 @@
+"""How bars travel: frames decoded, grouped, encoded across the JVM, and output batched."""

@@ -1,0 +1,1 @@
+"""How features are computed: the catalogue, the compiled kernel and the order of bars."""

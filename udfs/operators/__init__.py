@@ -1,0 +1,1 @@
+"""Flink operators: thin classes that carry the steps. The home of pyflink besides jobs/."""

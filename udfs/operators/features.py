@@ -1,0 +1,313 @@
+"""The keyed operator that turns frames of bars into frames of features, and says which bundle scores them.
+
+State, keyed by symbol group: each series' (:mod:`udfs.state.series`). Broadcast state: the bundle changes announced so
+far.
+
+News, option summaries and splits are read from their topics by the operator itself (:mod:`connectors.kafka.side_inputs`
+says why) and given to a series with the first bar that may know them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from pyflink.common import Row, TypeInformation, Types
+from pyflink.datastream import KeyedBroadcastProcessFunction, RuntimeContext
+from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
+
+from connectors.gc_tuning import freeze_startup_objects
+from connectors.kafka.side_inputs import SideLog, SideMessage
+from connectors.paths import keep_packages_readable
+from connectors.settings.signals_job import JobSettings
+from models.messages import News, OptionSummary, Status, encode
+from models.trade.expiry import calendar_name
+from udfs.features.base import COUNT, LAST_END
+from udfs.frames.codec import FeatureFrame, FrameReader, ParsedFrame, Reject, dead_letter, group_of, pack, part_controls
+from udfs.kernel.compiler import BAR_COLUMNS, CALENDARS, DUPLICATE, LATE, REVISED, VERDICTS, FeatureConfig, Kernel
+from udfs.operators.jvm_encoding import carrier
+from udfs.state.partitions import check_count, check_places
+from udfs.state.series import GroupsState, SeriesStates
+from udfs.steps.bundle_plan import BundleControl
+from udfs.steps.side_inputs import Event, SideInputs, due_ms
+
+#: Broadcast state: one entry, the JSON of ``models.serving.rollout.ControlState``.
+CHANGES = MapStateDescriptor("bundle_changes", Types.STRING(), Types.STRING())
+_CHANGES_KEY = "state"
+
+#: Side inputs are kept this long behind the bars, for a symbol's slower timeframes.
+_REMEMBERED_MS = 7 * 86_400_000.0
+
+#: Names of the reasons for which a feature is missing (``models.messages.QUALITY``), in metrics.
+_MISSING = {"w": "warming_up", "g": "gap", "z": "undefined", "m": "no_input", "s": "stale"}
+
+_LATE_SPLIT = "the split takes effect before a bar that was seen already: features are masked until they refill"
+
+
+def instance_number(context: RuntimeContext) -> int:
+    """Which of the parallel instances this is, from 0.
+
+    ``get_index_of_this_subtask`` of PyFlink 2.3 in thread mode calls a Java method that is gone (FLIP-382 moved it to
+    TaskInfo).
+    """
+    try:
+        return int(context.get_index_of_this_subtask())
+    except AttributeError:
+        return int(context._runtime_context.getTaskInfo().getIndexOfThisSubtask())  # type: ignore[attr-defined]
+
+
+class FrameFeatures(KeyedBroadcastProcessFunction):
+    """Frame of messages (symbol_group, messages, places) in, packed FeatureFrame out; bundle changes on the other side.
+
+    ``history`` is what stood on the control topic when the job was started, ``partitions`` how many the bars topic had.
+    Guarantee: every bar of a frame is either a row of the feature frame or a dead letter in it.
+    """
+
+    def __init__(
+        self, config: FeatureConfig, settings: JobSettings, history: list[tuple[int, bytes]], partitions: int
+    ) -> None:
+        self._config, self._settings, self._history = config, settings, history
+        self._partitions = partitions
+
+    @property
+    def output_type(self) -> TypeInformation:
+        """What leaves the operator: symbol group and a packed FeatureFrame."""
+        frame = carrier(self._settings.execution_mode).frame_type
+        return Types.ROW_NAMED(["symbol_group", "frame"], [Types.INT(), frame])
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        """Compile the kernel, claim the state, and read the side inputs to their end."""
+        keep_packages_readable()
+        settings = self._settings
+        self._carrier = carrier(settings.execution_mode)
+        self._kernel = Kernel(self._config)
+        self._reader = FrameReader(settings.groups)
+        self._control = BundleControl(
+            settings.bundle, self._history, self._kernel.names, self._kernel.feature_set_hash
+        )  # fmt: skip
+        self._states = SeriesStates(
+            runtime_context.get_map_state(MapStateDescriptor("series", Types.STRING(), Types.PICKLED_BYTE_ARRAY())),
+            self._kernel.new_states,
+            self._kernel.encode_state,
+            self._kernel.decode_state,
+        )
+        self._built_on = runtime_context.get_state(ValueStateDescriptor("partitions", Types.INT()))
+        self._checked: set[int] = set()
+        self._heard = runtime_context.get_state(ValueStateDescriptor("side_places", Types.STRING()))
+        self._groups = GroupsState(
+            runtime_context.get_state(ValueStateDescriptor("groups", Types.STRING())), settings.groups
+        )
+        self._first_instance = instance_number(runtime_context) == 0
+        self._side = SideInputs()
+        self._arrived: dict[int, list[SideMessage]] = {}
+        self._log = SideLog(
+            settings.kafka,
+            {settings.news_topic: News, settings.options_topic: OptionSummary, settings.status_topic: Status},
+        )
+        self._note(self._log.catch_up())
+        metrics = runtime_context.get_metrics_group()
+        self._counters = {
+            "frames": metrics.counter("frames"),
+            "bars": metrics.counter("bars"),
+            "bars_revised": metrics.counter("bars_revised"),
+            "bars_duplicate": metrics.counter("bars_duplicate"),
+            "bars_late": metrics.counter("bars_late"),
+            "dead_letters": metrics.counter("dead_letters"),
+            "side_inputs": metrics.counter("side_inputs"),
+        }
+        self._missing = {
+            ord(mark): metrics.add_group("reason", reason).counter("features_missing")
+            for mark, reason in _MISSING.items()
+        }
+        self._warm_up()
+        freeze_startup_objects()
+
+    def _warm_up(self) -> None:
+        """Compile every path before the first frame arrives."""
+        columns = np.ones((1, len(BAR_COLUMNS)))
+        columns[0, :2] = (0, 60_000)
+        width = len(self._kernel.names)
+        states = self._kernel.new_states(1)
+        self._kernel.run(
+            states, np.zeros(1, np.int64), columns, np.empty((1, width)), np.empty((1, width), np.uint8)
+        )  # fmt: skip
+
+    def process_broadcast_element(self, value: Row, ctx: KeyedBroadcastProcessFunction.Context) -> Iterator[Row]:
+        """One announced bundle change (message, partition, offset); what cannot be applied is a dead letter."""
+        changes = ctx.get_broadcast_state(CHANGES)
+        payload, place = value[0].encode("latin-1"), f"{value[1]}:{value[2]}"
+        state, refused = self._control.after(changes.get(_CHANGES_KEY), int(value[2]), payload)
+        changes.put(_CHANGES_KEY, state)
+        if refused and self._first_instance:
+            letter = dead_letter(self._settings.model_topic, Reject(place, payload, "bundle", refused))
+            yield self._row(FeatureFrame.without_bars(0, len(self._kernel.names), [encode(letter)]))
+
+    def process_element(self, value: Row, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[Row]:
+        """One frame."""
+        received_ms = time.time() * 1000
+        group, topic = int(value[0]), self._settings.bars_topic
+        messages, places, controls = part_controls(value[1], value[2], topic)
+        parsed = self._reader.read(group, messages, places) if places else ParsedFrame.empty()
+        self._check_partitions(group, parsed.places)
+        bars, rejects = parsed.bars, parsed.rejects
+        n, width = len(bars), len(self._kernel.names)
+
+        self._groups.require(group)
+        known = self._states.of_group(group)
+        self._note(self._log.poll())
+        letters = self._hear(group, known)
+        series: dict[tuple[str, str], int] = {}
+        index = np.fromiter((series.setdefault((b.symbol, b.timeframe), len(series)) for b in bars), np.int32, n)
+        names = list(series)
+        sources = dict(zip(index.tolist(), (bar.source for bar in bars), strict=True))
+        rows = np.fromiter((self._states.row(group, name) for name in names), np.int64, len(names))
+
+        out, quality = np.empty((n, width)), np.full((n, width), ord("."), np.uint8)
+        calendars = np.array([self._calendar_of(name[0], sources[k]) for k, name in enumerate(names)])
+        columns = np.column_stack([parsed.matrix, calendars[index]]) if n else np.empty((0, len(BAR_COLUMNS)))
+        verdicts = self._run(names, rows, index, columns, out, quality)
+        for name, row in zip(names, rows.tolist(), strict=True):
+            self._states.write(name, row)
+
+        matrix = parsed.matrix
+        if (refused := verdicts >= DUPLICATE).any():
+            payloads = parsed.payloads or messages.encode("latin-1").split(b"\x1e")
+            for i in np.flatnonzero(refused).tolist():
+                rejects.append(Reject(parsed.places[i], payloads[i], "start_ms", VERDICTS[int(verdicts[i])]))
+            kept = ~refused
+            index, matrix, out, quality = index[kept], matrix[kept], out[kept], quality[kept]
+            bars = [bars[i] for i in np.flatnonzero(kept).tolist()]
+
+        parts, shadows = self._control.plan(
+            ctx.get_broadcast_state(CHANGES).get(_CHANGES_KEY), matrix[:, 1].astype(np.int64)
+        )  # fmt: skip
+        self._count(verdicts, quality, len(index), len(rejects))
+        frame = FeatureFrame(
+            group,
+            width,
+            [(*name, sources[k]) for k, name in enumerate(names)],
+            index.tobytes(),
+            matrix.tobytes(),
+            out.tobytes(),
+            quality.tobytes(),
+            parts,
+            shadows,
+            letters + [encode(dead_letter(topic, reject)) for reject in rejects],
+            controls,
+            arrived_ms=float(bars[0].ingestion_timestamp_ms or 0) if bars else 0.0,
+            received_ms=received_ms,
+            featured_ms=time.time() * 1000,
+        )
+        yield self._row(frame)
+
+    def _row(self, frame: FeatureFrame) -> Row:
+        return Row(frame.group, self._carrier.wrap(pack(frame)))
+
+    def _check_partitions(self, group: int, places: list[str]) -> None:
+        topic = self._settings.bars_topic
+        if group not in self._checked:
+            before = self._built_on.value()
+            now = check_count(topic, before, self._partitions, self._settings.accept_partitions)
+            if now != before:
+                self._built_on.update(now)
+            self._checked.add(group)
+        check_places(topic, places, self._partitions)
+
+    def _run(
+        self,
+        names: list[tuple[str, str]],
+        rows: NDArray[np.int64],
+        index: NDArray[np.int32],
+        columns: NDArray[np.float64],
+        out: NDArray[np.float64],
+        quality: NDArray[np.uint8],
+    ) -> NDArray[np.int8]:
+        """The kernel over the frame, stopping where a bar is the first to know a side input."""
+        stops: dict[int, list[tuple[int, Event]]] = {}
+        if self._side:
+            for k, (symbol, _) in enumerate(names):
+                if symbol not in self._side:
+                    continue
+                row = int(rows[k])
+                at = np.flatnonzero(index == k)
+                for bar, event in self._side.due(symbol, self._last_end(row), columns[at, 1]):
+                    stops.setdefault(int(at[bar]), []).append((row, event))
+                self._side.forget(symbol, columns[at[0], 0] - _REMEMBERED_MS)
+        verdicts = np.empty(len(columns), np.int8)
+        first = 0
+        for stop in [*sorted(stops), len(columns)]:
+            if stop > first:
+                part = slice(first, stop)
+                verdicts[part] = self._kernel.run(
+                    self._states.matrix, rows[index[part]], columns[part], out[part], quality[part]
+                )
+                first = stop
+            for row, event in stops.get(stop, ()):
+                self._give(row, event)
+        return verdicts
+
+    def _hear(self, group: int, known: dict[tuple[str, str], int]) -> list[bytes]:
+        """Give what came too late for a bar that was seen already, at once, to every series of its symbol.
+
+        How far each topic was heard is state: after a restart the same messages are old news.
+        """
+        if not (arrived := self._arrived.pop(group, None)):
+            return []
+        heard: dict[str, int] = json.loads(self._heard.value() or "{}")
+        letters = []
+        for place, offset, message in arrived:
+            event = self._side.add(message)
+            if event is None or offset < heard.get(place, 0):
+                continue
+            self._counters["side_inputs"].inc()
+            for name, row in known.items():
+                last_end = self._last_end(row)
+                if name[0] == message.symbol and last_end is not None and due_ms(event) <= last_end:
+                    if self._give(row, event) == LATE:
+                        topic, _, partition = place.rpartition(":")
+                        reject = Reject(f"{partition}:{offset}", encode(message), "effective_ms", _LATE_SPLIT)
+                        letters.append(encode(dead_letter(topic, reject)))
+                    self._states.write(name, row)
+        now_heard = heard | {place: offset + 1 for place, offset, _ in arrived}
+        if now_heard != heard:
+            self._heard.update(json.dumps(now_heard))
+        return letters
+
+    def _note(self, messages: Iterator[SideMessage]) -> None:
+        for message in messages:
+            self._arrived.setdefault(group_of(message.message.symbol, self._settings.groups), []).append(message)
+
+    def _give(self, row: int, event: Event) -> int:
+        kind, values = event
+        verdict = getattr(self._kernel, kind)(self._states.matrix, np.array([row]), np.array([values]))
+        return 0 if verdict is None else int(verdict[0])
+
+    def _last_end(self, row: int) -> float | None:
+        state = self._states.matrix[row]
+        return float(state[LAST_END]) if state[COUNT] > 0.0 else None
+
+    def _count(self, verdicts: NDArray[np.int8], quality: NDArray[np.uint8], rows: int, rejects: int) -> None:
+        counters = self._counters
+        counters["frames"].inc()
+        counters["bars"].inc(rows)
+        counters["dead_letters"].inc(rejects)
+        found = np.bincount(verdicts, minlength=LATE + 1).tolist()
+        for name, code in (("bars_revised", REVISED), ("bars_duplicate", DUPLICATE), ("bars_late", LATE)):
+            if found[code]:
+                counters[name].inc(found[code])
+        marks = np.bincount(quality.ravel(), minlength=128).tolist()
+        for mark, counter in self._missing.items():
+            if marks[mark]:
+                counter.inc(marks[mark])
+
+    @staticmethod
+    def _calendar_of(symbol: str, source: str) -> float:
+        return float(CALENDARS[calendar_name(symbol, source)])
+
+    def close(self) -> None:
+        """Leave the broker; an operator that failed to open has none to leave."""
+        if hasattr(self, "_log"):
+            self._log.close()

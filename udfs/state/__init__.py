@@ -1,0 +1,1 @@
+"""What survives a restart: per-series records, their layout, and partition assignments."""

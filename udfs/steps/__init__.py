@@ -1,0 +1,1 @@
+"""The steps of the jobs as pure functions: no settings, no Kafka, no Flink."""

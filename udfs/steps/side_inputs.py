@@ -1,0 +1,153 @@
+"""News, option summaries and splits as rows for the kernel: when each became known, and the bar that first knows it.
+
+Pure glue between the messages and :class:`udfs.kernel.compiler.Kernel`. An event is due when it became known (a split
+when it takes effect), and is given to a series just before the first of its bars that ends at or after that moment; the
+batch builder and the stream operator follow this one rule, so their values are equal to the bit. What comes late, after
+such a bar was already seen, is given at once.
+
+>>> from models.messages import Status
+>>> side_input(Status(symbol="AAPL", timestamp_ms=1000, kind="split", detail={"ratio": 4}))
+('split', (1000.0, 4.0))
+"""
+
+from __future__ import annotations
+
+import zlib
+from bisect import bisect_left, bisect_right
+from math import inf, nan
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.messages import News, OptionSummary, Status
+
+#: Events of a symbol beyond which those that its series have seen are let go.
+EVENTS_MAX = 1_000
+
+#: The kernel's method and its row.
+Event = tuple[str, tuple[float, ...]]
+
+#: Rows of ``Kernel.news``: ``known_ms`` is :func:`known_ms`; ``identity`` names the article across its edits.
+NEWS_COLUMNS = ("created_ms", "known_ms", "sentiment", "identity")
+#: Rows of ``Kernel.options``; NaN where the summary has no value.
+OPTION_COLUMNS = ("known_ms", "timestamp_ms", "call_volume", "put_volume", "put_call_ratio", "implied_volatility")
+#: Rows of ``Kernel.split``: when bars begin to be at the new prices, and new shares for one old (4.0 for 4:1).
+SPLIT_COLUMNS = ("effective_ms", "ratio")
+
+
+def known_ms(message: News | OptionSummary) -> float:
+    """When the message could first be used: the later of its own time and its arrival.
+
+    A message filled in from history arrived long after the market knew it, so its own time counts; so it does where no
+    arrival was recorded.
+    """
+    own = message.updated_ms if isinstance(message, News) else message.timestamp_ms
+    if isinstance(message, News):
+        own = max(own, message.created_ms)
+    if message.backfilled or message.ingestion_timestamp_ms is None:
+        return float(own)
+    return float(max(own, message.ingestion_timestamp_ms))
+
+
+def news_row(message: News) -> tuple[float, float, float, float]:
+    """A row of :data:`NEWS_COLUMNS`."""
+    score = nan if message.sentiment is None else message.sentiment
+    return float(message.created_ms), known_ms(message), score, float(zlib.crc32(message.news_id.encode()))
+
+
+def option_row(message: OptionSummary) -> tuple[float, ...]:
+    """A row of :data:`OPTION_COLUMNS`."""
+    values = (message.call_volume, message.put_volume, message.put_call_ratio, message.implied_volatility)
+    return (known_ms(message), float(message.timestamp_ms), *(nan if v is None else float(v) for v in values))
+
+
+def split_row(message: Status) -> tuple[float, float]:
+    """A row of :data:`SPLIT_COLUMNS` from a status of kind ``split``.
+
+    ``detail`` has ``ratio`` (new shares for one old) or ``split_to`` and ``split_from``, and may have ``effective_ms``;
+    else the status's own time is when it takes effect.
+    """
+    detail = message.detail
+    if "ratio" in detail:
+        ratio = float(detail["ratio"])
+    elif detail.get("split_to") and detail.get("split_from"):
+        ratio = float(detail["split_to"]) / float(detail["split_from"])
+    else:
+        raise ValueError(f"split of {message.symbol}: detail {detail!r} needs 'ratio', or 'split_to' and 'split_from'")
+    if not 0 < ratio < 1e6:
+        raise ValueError(f"split of {message.symbol}: ratio {ratio} is not a positive number of shares for one")
+    return float(detail.get("effective_ms", message.timestamp_ms)), ratio
+
+
+def side_input(message: Any) -> Event | None:
+    """The kernel method and the row of a message; None for one that is no input of the features."""
+    if isinstance(message, News):
+        return "news", news_row(message)
+    if isinstance(message, OptionSummary):
+        return "options", option_row(message)
+    if isinstance(message, Status) and message.kind == "split":
+        return "split", split_row(message)
+    return None
+
+
+def due_ms(event: Event) -> float:
+    """The earliest end of a bar that may know the event; of a split, when it takes effect."""
+    kind, row = event
+    return row[1] if kind == "news" else row[0]
+
+
+def in_order(event: Event) -> tuple[float, str, tuple[float, ...]]:
+    """A sorting key that does not depend on the order of arrival (NaN sorts first)."""
+    return due_ms(event), event[0], tuple(-inf if value != value else value for value in event[1])
+
+
+class SideInputs:
+    """The events of every symbol, dealt to series as their bars come; for one operator instance or one batch.
+
+    What a series was given lies in its state, and what it is still to be given follows from the end of its last bar
+    alone: nothing here needs to be kept over a restart. An event takes some 300 bytes.
+    """
+
+    def __init__(self) -> None:
+        self._events: dict[str, list[Event]] = {}
+
+    def add(self, message: News | OptionSummary | Status) -> Event | None:
+        """Note one message; None where it is no input, a repeat, or a split that says too little."""
+        try:
+            event = side_input(message)
+        except ValueError:
+            return None
+        if event is None:
+            return None
+        events = self._events.setdefault(message.symbol, [])
+        key = in_order(event)
+        at = bisect_left(events, key, key=in_order)
+        if at < len(events) and in_order(events[at]) == key:
+            return None
+        events.insert(at, event)
+        return event
+
+    def due(self, symbol: str, last_end_ms: float | None, ends_ms: npt.NDArray[np.float64]) -> list[tuple[int, Event]]:
+        """The events that a series' next bars first know, as (bar number, event), in order.
+
+        ``last_end_ms`` is the end of its last bar (None before the first), ``ends_ms`` those of the next ones.
+        """
+        events = self._events.get(symbol)
+        if not events or not len(ends_ms):
+            return []
+        first = 0 if last_end_ms is None else bisect_right(events, last_end_ms, key=due_ms)
+        last = bisect_right(events, float(ends_ms.max()), key=due_ms)
+        return [(int(np.argmax(ends_ms >= due_ms(event))), event) for event in events[first:last]]
+
+    def forget(self, symbol: str, before_ms: float) -> None:
+        """Let go of the events due before that moment, once there are many."""
+        events = self._events.get(symbol, [])
+        if len(events) > EVENTS_MAX:
+            del events[: bisect_left(events, before_ms, key=due_ms)]
+
+    def __bool__(self) -> bool:
+        return bool(self._events)
+
+    def __contains__(self, symbol: str) -> bool:
+        return symbol in self._events
