@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 
 def _find_print() -> Any:
@@ -64,21 +64,45 @@ with original_print():
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def njit(function: F | None = None, **options: Any) -> Any:
-    """``numba.njit``, as a decorator with or without options."""
+@overload
+def njit(function: F) -> F: ...
+
+
+@overload
+def njit(*, cache: bool = False, nogil: bool = False) -> Callable[[F], F]: ...
+
+
+def njit(function: F | None = None, **options: bool) -> F | Callable[[F], F]:
+    """``numba.njit``, as a decorator with or without options; callers see the function's own types."""
     if function is None:
-        return lambda wrapped: njit(wrapped, **options)
-    return numba.njit(function, **options)
+        return lambda wrapped: _compiled(wrapped, **options)
+    return _compiled(function, **options)
 
 
-def njit_ieee(function: F | None = None, **options: Any) -> Any:
+@overload
+def njit_ieee(function: F) -> F: ...
+
+
+@overload
+def njit_ieee(*, cache: bool = False, nogil: bool = False) -> Callable[[F], F]: ...
+
+
+def njit_ieee(function: F | None = None, **options: bool) -> F | Callable[[F], F]:
     """:func:`njit` with IEEE division: x / 0 is inf or NaN, not an exception."""
-    return njit(function, error_model="numpy", **options)
+    if function is None:
+        return lambda wrapped: _compiled(wrapped, error_model="numpy", **options)
+    return _compiled(function, error_model="numpy", **options)
 
 
-def inner(function: F) -> Any:
+def inner(function: F) -> F:
     """:func:`njit_ieee` without an entry from Python, which compiles a fifth faster."""
-    return njit_ieee(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    return _compiled(function, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def _compiled(function: F, **options: bool | str) -> F:
+    """Compile ``function``; the one place where a compiled function is given the type of the one it was made from."""
+    compiled: F = numba.njit(function, **options)
+    return compiled
 
 
 @cache

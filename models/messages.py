@@ -291,7 +291,8 @@ def decode(data: bytes | str, kind: type[T]) -> T:
     """The message in ``data``; raises ``msgspec.ValidationError`` naming the field, or ``msgspec.DecodeError``."""
     if kind not in _decoders:
         _decoders[kind] = msgspec.json.Decoder(kind)
-    return _decoders[kind].decode(data)  # type: ignore[no-any-return]
+    message: T = _decoders[kind].decode(data)
+    return message
 
 
 #: Topic of each market-data message; the key is always the symbol.

@@ -24,6 +24,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import NDArray
 
 from models.jit import njit
@@ -74,7 +75,9 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 @njit(cache=True)
-def _advance(signals: np.ndarray, chosen: np.ndarray, bars: np.ndarray, every_ms: float) -> np.ndarray:
+def _advance(
+    signals: npt.NDArray[np.float64], chosen: npt.NDArray[np.int64], bars: npt.NDArray[np.float64], every_ms: float
+) -> npt.NDArray[np.float64]:
     """Walk the chosen open signals over the bars they have not seen: events (signal, status, price, time)."""
     starts = bars[:, _START]
     room = 0

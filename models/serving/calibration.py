@@ -25,7 +25,7 @@ def apply(probabilities: Matrix, calibration: Calibration) -> Matrix:
 
 def apply_each(probabilities: Matrix, scales: Matrix, biases: Matrix) -> Matrix:
     """:func:`apply` for m models at once: rows x m x 3; ``scales`` float64[m, 1], ``biases`` float64[m, 3]."""
-    logits = np.log(np.maximum(probabilities, FLOOR))
+    logits: Matrix = np.log(np.maximum(probabilities, FLOOR))
     logits *= scales
     logits += biases
     logits -= logits.max(axis=-1, keepdims=True)

@@ -40,7 +40,8 @@ PSI_CHANGED = 0.25
 
 def scale(matrix: Floats, reference: Reference) -> Floats:
     """Rows as the reference sample holds them: (x - center) / spread, clipped."""
-    return np.clip((matrix - np.array(reference.center)) / np.array(reference.spread), -CLIP, CLIP)
+    scaled: Floats = np.clip((matrix - np.array(reference.center)) / np.array(reference.spread), -CLIP, CLIP)
+    return scaled
 
 
 def dissimilarity(matrix: Floats, sample: Floats, reference: Reference) -> Floats:

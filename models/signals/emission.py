@@ -32,6 +32,8 @@ from models.trade.exits import ACTIVE, EXPIRED, HIT_STOP, check_bar, pnl_percent
 from models.trade.expiry import DAY_MS, DAYS, SESSIONS, calendar, calendar_name, session_expiry
 from models.trade.levels import ATR_MULTIPLES, daily_atr_scale, default_tick, level_prices
 
+Cells = NDArray[np.float64]
+
 #: What became of each decision, by code; 0 is a signal. ``unchanged`` is no news; the rest withheld a signal.
 CAUSES: tuple[str, ...] = (
     "",
@@ -109,7 +111,8 @@ class Verdicts(NamedTuple):
     @property
     def emit(self) -> NDArray[np.bool_]:
         """Which bars are signals."""
-        return self.cause == EMIT
+        emitted: NDArray[np.bool_] = self.cause == EMIT
+        return emitted
 
     def counts(self) -> dict[str, int]:
         """How many signals were withheld, by cause (``unchanged`` was no news and is left out)."""
@@ -272,7 +275,7 @@ def _horizon(confidence: float) -> int:
 
 
 @njit(cache=True)
-def _close_position(s, account, price, at_ms, stopped, limits):  # type: ignore[no-untyped-def]
+def _close_position(s: Cells, account: Cells, price: float, at_ms: float, stopped: bool, limits: Cells) -> None:
     """Book the series' open position at ``price``."""
     percent = pnl_percent(int(s[SIDE]), s[ENTRY], price, limits[_COST])
     s[SIDE] = 0.0
@@ -288,7 +291,7 @@ def _close_position(s, account, price, at_ms, stopped, limits):  # type: ignore[
 
 
 @njit(cache=True)
-def _follow(s, account, bar, limits):  # type: ignore[no-untyped-def]
+def _follow(s: Cells, account: Cells, bar: Cells, limits: Cells) -> None:
     """Take the open position through one bar, by the tracker's rules."""
     if bar[0] >= s[SAID_EXPIRES]:
         _close_position(s, account, s[LAST_CLOSE], s[SAID_EXPIRES], False, limits)
@@ -301,7 +304,7 @@ def _follow(s, account, bar, limits):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _news(s, action, confidence, end_ms, limits):  # type: ignore[no-untyped-def]
+def _news(s: Cells, action: int, confidence: float, end_ms: float, limits: Cells) -> int:
     """Why this decision is news, or 0."""
     said = int(s[SAID])
     if action != said:
@@ -316,13 +319,13 @@ def _news(s, action, confidence, end_ms, limits):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True)
-def _is_open(at_ms, opens, closes):  # type: ignore[no-untyped-def]
+def _is_open(at_ms: float, opens: NDArray[np.int64], closes: NDArray[np.int64]) -> bool:
     i = np.searchsorted(opens, at_ms, side="right") - 1
-    return i >= 0 and at_ms < closes[i]
+    return bool(i >= 0 and at_ms < closes[i])
 
 
 @njit(cache=True)
-def _protected(s, account, end_ms, limits):  # type: ignore[no-untyped-def]
+def _protected(s: Cells, account: Cells, end_ms: float, limits: Cells) -> int:
     """The protection that forbids a buy or sell now, or EMIT."""
     if limits[_COOLDOWN] > 0.0 and end_ms - s[SAID_MS] < limits[_COOLDOWN]:
         return COOLDOWN
@@ -339,7 +342,7 @@ def _protected(s, account, end_ms, limits):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _take_back(s, account):  # type: ignore[no-untyped-def]
+def _take_back(s: Cells, account: Cells) -> None:
     """Return the series to its state before its last bar, and take back what that bar booked."""
     account[risk.EQUITY] -= s[BOOKED]
     if s[BOOKED_STOP] > 0.0:
@@ -350,9 +353,22 @@ def _take_back(s, account):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _decide_bar(  # type: ignore[no-untyped-def]
-    s, account, bar, action, confidence, atr, ready, halted, scale, intraday, opens, closes, limits, horizons
-):
+def _decide_bar(
+    s: Cells,
+    account: Cells,
+    bar: Cells,
+    action: int,
+    confidence: float,
+    atr: float,
+    ready: bool,
+    halted: bool,
+    scale: float,
+    intraday: bool,
+    opens: NDArray[np.int64],
+    closes: NDArray[np.int64],
+    limits: Cells,
+    horizons: Cells,
+) -> tuple[int, int]:
     """(cause, trigger) of one bar; speaking changes the row."""
     if action < 0:
         return NO_MODELS, 0
@@ -401,10 +417,30 @@ def _decide_bar(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _run(  # type: ignore[no-untyped-def]
-    states, rows, account, index, bars, actions, confidences, atrs, ready, halted, scales, markets, intraday, order,
-    all_opens, all_closes, first, limits, horizons, cause, trigger, cancels,
-):  # fmt: skip
+def _run(
+    states: Cells,
+    rows: NDArray[np.int64],
+    account: Cells,
+    index: NDArray[np.int32],
+    bars: Cells,
+    actions: NDArray[np.int8],
+    confidences: Cells,
+    atrs: Cells,
+    ready: NDArray[np.bool_],
+    halted: NDArray[np.bool_],
+    scales: Cells,
+    markets: NDArray[np.int64],
+    intraday: NDArray[np.bool_],
+    order: NDArray[np.int64],
+    all_opens: NDArray[np.int64],
+    all_closes: NDArray[np.int64],
+    first: NDArray[np.int64],
+    limits: Cells,
+    horizons: Cells,
+    cause: NDArray[np.int8],
+    trigger: NDArray[np.int8],
+    cancels: NDArray[np.int64],
+) -> None:
     for i in order:
         k = index[i]
         s = states[rows[k]]

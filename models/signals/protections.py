@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import NDArray
 
 from models.jit import njit
@@ -86,7 +87,7 @@ def new_account() -> NDArray[np.float64]:
 
 
 @njit(cache=True)
-def note_stop(stops: np.ndarray, at_ms: float, count: int, window_ms: float, pause_ms: float) -> float:
+def note_stop(stops: npt.NDArray[np.float64], at_ms: float, count: int, window_ms: float, pause_ms: float) -> float:
     """Remember a stop in ``stops`` (latest first); the time until which to pause, or a time long past."""
     for k in range(len(stops) - 1, 0, -1):
         stops[k] = stops[k - 1]
@@ -97,7 +98,7 @@ def note_stop(stops: np.ndarray, at_ms: float, count: int, window_ms: float, pau
 
 
 @njit(cache=True)
-def forget_stop(stops: np.ndarray, at_ms: float) -> None:
+def forget_stop(stops: npt.NDArray[np.float64], at_ms: float) -> None:
     """Take back the latest stop remembered for ``at_ms``."""
     for k in range(len(stops)):
         if stops[k] == at_ms:
@@ -108,7 +109,9 @@ def forget_stop(stops: np.ndarray, at_ms: float) -> None:
 
 
 @njit(cache=True)
-def note_profit(account: np.ndarray, percent: float, at_ms: float, limit_percent: float, pause_ms: float) -> None:
+def note_profit(
+    account: npt.NDArray[np.float64], percent: float, at_ms: float, limit_percent: float, pause_ms: float
+) -> None:
     """Book a closed position's P&L; start the drawdown pause when the limit is reached."""
     account[EQUITY] += percent
     if account[EQUITY] > account[PEAK]:

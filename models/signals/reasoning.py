@@ -61,8 +61,9 @@ def _indicators(action: Action, features: Mapping[str, float | None]) -> list[st
 
 def _consensus(votes: Mapping[str, tuple[Action, float]]) -> str:
     actions = [vote[0] for vote in votes.values()]
-    for side, word in (("buy", "bullish"), ("sell", "bearish")):
-        count = actions.count(side)  # type: ignore[arg-type]
+    sides: tuple[tuple[Action, str], ...] = (("buy", "bullish"), ("sell", "bearish"))
+    for side, word in sides:
+        count = actions.count(side)
         if count > len(actions) * 0.6:
             return f"Strong model consensus ({count}/{len(actions)} models {word})"
     return ""

@@ -24,9 +24,13 @@ Statuses and sides are integers so that compiled code can use them:
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from models.jit import njit
 from models.messages import OutcomeStatus
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 ACTIVE, HIT_TARGET, HIT_STOP, EXPIRED = 0, 1, 2, 3
 
@@ -73,12 +77,12 @@ def walk(
     target: float,
     stop: float,
     expires_ms: int,
-    starts: np.ndarray,
-    ends: np.ndarray,
-    opens: np.ndarray,
-    highs: np.ndarray,
-    lows: np.ndarray,
-    closes: np.ndarray,
+    starts: Integers,
+    ends: Integers,
+    opens: Floats,
+    highs: Floats,
+    lows: Floats,
+    closes: Floats,
     first: int,
 ) -> tuple[int, int, float]:
     """The end of one path: ``(status, index of the exit bar, exit price)``.
@@ -102,22 +106,22 @@ def walk(
 
 @njit(cache=True)
 def walk_all(
-    sides: np.ndarray,
-    entries: np.ndarray,
-    targets: np.ndarray,
-    stops: np.ndarray,
-    created_ms: np.ndarray,
-    expires_ms: np.ndarray,
-    starts: np.ndarray,
-    ends: np.ndarray,
-    opens: np.ndarray,
-    highs: np.ndarray,
-    lows: np.ndarray,
-    closes: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    sides: Integers,
+    entries: Floats,
+    targets: Floats,
+    stops: Floats,
+    created_ms: Integers,
+    expires_ms: Integers,
+    starts: Integers,
+    ends: Integers,
+    opens: Floats,
+    highs: Floats,
+    lows: Floats,
+    closes: Floats,
+) -> tuple[npt.NDArray[np.int8], Integers, Floats]:
     """:func:`walk` for many signals over one symbol's bars: arrays of status (int8), exit index and exit price."""
     n = len(sides)
-    status, index, price = np.empty(n, np.int8), np.empty(n, np.int64), np.empty(n)
+    status, index, price = np.empty(n, np.int8), np.empty(n, np.int64), np.empty(n, np.float64)
     for i in range(n):
         first = np.searchsorted(starts, created_ms[i])
         status[i], index[i], price[i] = walk(

@@ -42,4 +42,5 @@ def fit_calibration(probabilities: Floats, labels: npt.NDArray[np.int8], weights
 
     found = minimize(cost, np.zeros(4), method="L-BFGS-B", options={"maxiter": 200})
     best = unpacked(found.x)
-    return Calibration(scale=round(best.scale, 6), bias=tuple(round(value, 6) for value in best.bias))  # type: ignore[arg-type]
+    a, b, c = best.bias
+    return Calibration(scale=round(best.scale, 6), bias=(round(a, 6), round(b, 6), round(c, 6)))

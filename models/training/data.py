@@ -83,7 +83,7 @@ def prepare(config: TrainConfig, bars: pd.DataFrame, features: pd.DataFrame) -> 
 
 def _symbol(
     config: TrainConfig, frame: pd.DataFrame, counts: dict[str, int], market: Calendar
-) -> tuple[np.ndarray, ...]:
+) -> tuple[npt.NDArray[Any], ...]:
     frame = frame.sort_values("start_ms")
     prices = [frame[name].to_numpy(np.float64) for name in ("open", "high", "low", "close")]
     bars = SymbolBars(frame["start_ms"].to_numpy(np.int64), frame["end_ms"].to_numpy(np.int64), *prices)

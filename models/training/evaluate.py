@@ -36,7 +36,7 @@ def forecast(probabilities: Floats, data: Dataset, base_rates: Floats) -> dict[s
         return {"rows": 0}
     flat = np.tile(base_rates, (len(labels), 1))
     truth = np.eye(3)[labels]
-    return _rounded(
+    figures: dict[str, float] = _rounded(
         {
             "rows": len(labels),
             "log_loss": log_loss(probabilities, labels, weights),
@@ -50,6 +50,7 @@ def forecast(probabilities: Floats, data: Dataset, base_rates: Floats) -> dict[s
             "auc_chance": 0.5,
         }
     )
+    return figures
 
 
 def auc(score: Floats, positive: npt.NDArray[np.bool_]) -> float:
@@ -92,18 +93,21 @@ def trading(actions: npt.NDArray[np.int8], data: Dataset) -> dict[str, Any]:
     found["reward"] = float(np.average(signal_rewards(actions, data)[on], weights=weights[on])) if on.any() else None
     found["reward_over_every_bar"] = float(np.average(excess[on], weights=weights[on])) if on.any() else None
     found["t_value"] = t_value(excess[on], weights[on])
-    return _rounded(found)
+    figures: dict[str, Any] = _rounded(found)
+    return figures
 
 
 def signal_rewards(actions: npt.NDArray[np.int8], data: Dataset) -> Floats:
     """Each row's reward if its signal was taken; NaN for a hold."""
-    return np.where(actions == BUY, data.rewards[:, 1], np.where(actions == SELL, data.rewards[:, 0], np.nan))
+    taken: Floats = np.where(actions == BUY, data.rewards[:, 1], np.where(actions == SELL, data.rewards[:, 0], np.nan))
+    return taken
 
 
 def excess_rewards(actions: npt.NDArray[np.int8], data: Dataset) -> Floats:
     """Each signal's reward less what its side won on every bar: the part that choosing added; NaN for a hold."""
     every = np.average(data.rewards, axis=0, weights=data.weights)
-    return signal_rewards(actions, data) - np.where(actions == BUY, every[1], every[0])
+    excess: Floats = signal_rewards(actions, data) - np.where(actions == BUY, every[1], every[0])
+    return excess
 
 
 def t_value(values: Floats, weights: Floats) -> float:

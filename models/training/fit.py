@@ -63,7 +63,8 @@ def fit_lightgbm(rows: Rows, settings: dict[str, Any], features: tuple[str, ...]
     table = lightgbm.Dataset(
         rows.inputs.astype(np.float32), rows.labels, weight=rows.weights, feature_name=list(features), params=parameters
     )
-    return lightgbm.train(parameters, table, settings["rounds"]).model_to_string().encode()  # type: ignore[no-any-return]
+    text: str = lightgbm.train(parameters, table, settings["rounds"]).model_to_string()
+    return text.encode()
 
 
 def fit_neural_net(rows: Rows, settings: dict[str, Any], features: tuple[str, ...], seed: int) -> bytes:

@@ -66,7 +66,7 @@ class SymbolBars(NamedTuple):
 
 
 @njit(cache=True)
-def _levels(side: int, prices: np.ndarray, risks: np.ndarray, ticks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _levels(side: int, prices: Floats, risks: Floats, ticks: Floats) -> tuple[Floats, Floats]:
     targets, stops = np.empty(len(prices)), np.empty(len(prices))
     for i in range(len(prices)):
         targets[i], stops[i] = level_prices(side, prices[i], risks[i], ticks[i])
@@ -108,7 +108,7 @@ def label(bars: SymbolBars, atr: Floats, spec: LabelSpec, timeframe: str, market
 
 
 def _won(path: Path, spec: LabelSpec) -> npt.NDArray[np.bool_]:
-    won = path.status == outcome.HIT_TARGET
+    won: npt.NDArray[np.bool_] = path.status == outcome.HIT_TARGET
     if spec.expiry_reward is not None:
         won = won | ((path.status == outcome.EXPIRED) & (path.reward >= spec.expiry_reward))
     return won

@@ -149,7 +149,9 @@ def _measure(fitted: list[Fitted], data: Dataset, thresholds: Thresholds, base_r
     return _figures(fitted, probabilities(fitted, data.inputs), data, thresholds, base_rates)
 
 
-def _figures(fitted: list[Fitted], found: Any, data: Dataset, thresholds: Thresholds, base_rates: Any) -> Any:
+def _figures(
+    fitted: list[Fitted], found: Any, data: Dataset, thresholds: Thresholds, base_rates: Any
+) -> tuple[Any, Any]:
     weights = _weights(fitted)
     decision = combine(found, weights, thresholds)
     mean = evaluate.mean_probabilities(found, weights)
