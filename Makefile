@@ -4,8 +4,9 @@
 # make bench  the measurements behind bench/README.md
 # make soak   an hour at half load: memory, files, threads, latency (ARGS="--minutes 5" for less)
 # make chaos  the whole system under 200 faults beside an undisturbed run (docs/chaos.md)
+# make schemas  the JSON Schemas of all topics, in docs/schemas
 # make lock   the hash-pinned locks of the images; make licences, make sbom, make audit: what they ship
-.PHONY: demo setup test check unit bench soak chaos wheel constraints lock licences sbom audit clean
+.PHONY: demo setup test check unit bench soak chaos wheel constraints lock schemas licences sbom audit clean
 PY := .venv/bin/python
 
 demo: setup
@@ -44,6 +45,9 @@ constraints: setup
 lock: setup
 	$(PY) scripts/lock.py
 	$(PY) scripts/k8s.py
+
+schemas: setup
+	$(PY) scripts/schemas.py
 
 licences: setup
 	$(PY) scripts/licences.py

@@ -78,12 +78,13 @@ def features(
 
 
 def read_side_inputs(path: Path) -> list[object]:
-    """Messages of a JSON-lines file: News, OptionSummary or a split Status, told apart by their fields."""
+    """Messages of a JSON-lines file: News, OptionSummary or a split event, told apart by their fields."""
     import gzip
 
     import msgspec
 
-    from models.messages import News, OptionSummary, Status, decode
+    from models.events import Event
+    from models.messages import News, OptionSummary, decode
 
     data = path.read_bytes()
     if data[:2] == b"\x1f\x8b":
@@ -94,7 +95,7 @@ def read_side_inputs(path: Path) -> list[object]:
             continue
         try:
             fields = msgspec.json.decode(line, type=dict)
-            kind = News if "news_id" in fields else Status if "kind" in fields else OptionSummary
+            kind = News if "news_id" in fields else Event if "kind" in fields else OptionSummary
             found.append(decode(line, kind))
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             raise ValueError(f"{path.name}, line {number}: {error}") from None

@@ -15,6 +15,9 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from models.base_message import Message
+from models.events import Event, EventDecoder
+
 Action = Literal["buy", "sell", "hold"]
 Horizon = Literal["1d", "3d", "1w", "2w"]
 Tier = Literal["free", "premium", "dynamic"]
@@ -41,19 +44,6 @@ QUALITY: dict[str, str] = {
     "m": "an input was never received (no volume, no options, no news)",
     "s": "its input is stale",
 }
-
-
-class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What every market-data message carries.
-
-    ``source`` names the venue or feed; ``ingestion_timestamp_ms`` is wall-clock arrival, recorded and never decided
-    on; ``backfilled`` marks what came from history after a gap.
-    """
-
-    symbol: str
-    source: str = ""
-    ingestion_timestamp_ms: int | None = None
-    backfilled: bool = False
 
 
 class Bar(Message, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -136,18 +126,6 @@ class OptionSummary(Message, frozen=True, kw_only=True, omit_defaults=True):
     put_call_ratio: float | None = None
     implied_volatility: float | None = None
     contracts: int = 0
-
-
-class Status(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """A state of a symbol or feed: halts, resumes, bands, splits, gaps found and filled, connection changes.
-
-    ``symbol`` is ``*`` for a whole feed.
-    """
-
-    timestamp_ms: int
-    kind: str
-    reason: str = ""
-    detail: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class FeatureRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -279,7 +257,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 T = TypeVar("T")
 _encoder = msgspec.json.Encoder()
-_decoders: dict[type, msgspec.json.Decoder[Any]] = {}
+_decoders: dict[type, msgspec.json.Decoder[Any] | EventDecoder] = {Event: EventDecoder()}
 
 
 def encode(message: Any) -> bytes:
@@ -291,7 +269,7 @@ def decode(data: bytes | str, kind: type[T]) -> T:
     """The message in ``data``; raises ``msgspec.ValidationError`` naming the field, or ``msgspec.DecodeError``."""
     if kind not in _decoders:
         _decoders[kind] = msgspec.json.Decoder(kind)
-    message: T = _decoders[kind].decode(data)
+    message: T = _decoders[kind].decode(data)  # type: ignore[assignment]
     return message
 
 
@@ -302,7 +280,7 @@ TOPICS: dict[type, str] = {
     Bar: "market-data-bars",
     News: "market-data-news",
     OptionSummary: "market-data-options",
-    Status: "market-data-status",
+    Event: "market-data-status",
     Signal: "trading-signals",
     FeatureRow: "features",
     Outcome: "signal-outcomes",
@@ -310,6 +288,6 @@ TOPICS: dict[type, str] = {
 }
 
 
-def schemas() -> dict[str, Any]:
-    """The published JSON Schema of every message, by topic."""
-    return {topic: msgspec.json.schema(kind) for kind, topic in TOPICS.items()}
+def topic_of(message: Any) -> str:
+    """The topic of a message; every kind of event goes to one."""
+    return TOPICS[Event if isinstance(message, Event) else type(message)]

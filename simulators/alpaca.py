@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from models.messages import Bar, Message, News, Quote, Status, Trade
+from models.events import PriceBands, TradingState
+from models.messages import Bar, Message, News, Quote, Trade
 from simulators.base import Session, Simulator, event_ms
 
 _NAMES = {"trades": "trades", "quotes": "quotes", "bars": "bars", "news": "news", "statuses": "statuses",
@@ -53,10 +54,10 @@ def wire(message: Message) -> dict[str, Any]:
                     "bs": int(message.bid_size or 0) // 100, "ap": message.ask_price or 0,
                     "as": int(message.ask_size or 0) // 100, "c": ["R"], "z": "C",
                     "t": iso(message.timestamp_ms)}  # fmt: skip
-        case Status(kind="luld"):
-            return {"T": "l", "S": message.symbol, "u": message.detail["u"], "d": message.detail["d"], "i": "B",
+        case PriceBands():
+            return {"T": "l", "S": message.symbol, "u": message.upper, "d": message.lower, "i": "B",
                     "z": "C", "t": iso(message.timestamp_ms)}  # fmt: skip
-        case Status():
+        case TradingState():
             return {"T": "s", "S": message.symbol, "sc": _STATUS[message.kind], "sm": message.kind, "rc": "T12",
                     "rm": message.reason, "z": "C", "t": iso(message.timestamp_ms)}  # fmt: skip
         case News():

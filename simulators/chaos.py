@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from models.events import Disconnected, GapDeclared, GapFilled, GapUnfilled
 from models.messages import Quote, Trade
 from simulators.alpaca import AlpacaSimulator
 from simulators.base import Simulator
@@ -128,7 +129,7 @@ async def _calm(simulator: Simulator, sources: Any, candles: Any, quotes: Any, s
             await simulator.feed([bar for bar in [next(candles[name], None)] if bar])
         await asyncio.sleep(0.2)
         trades_in, bars_in = len(set(_keys(sink))), len({(b.symbol, b.start_ms) for b in sink.bars})
-        settled = len(sink.statuses("gap")) == len(sink.statuses("gap_filled", "gap_unfilled"))
+        settled = len(sink.events(GapDeclared)) == len(sink.events(GapFilled, GapUnfilled))
         quotes_in = len(set(_quoted(sink)))
         if trades_in == fed("trades") and bars_in == fed("bars") and quotes_in == fed("quotes") and settled:
             return
@@ -168,7 +169,7 @@ def _account(venue: str, simulator: Simulator, sink: Collected, faults: Counter[
     quotes = Counter(_quoted(sink))
     quotes_doubled = [key for key, count in quotes.items() if count > 1]
     quotes_missing = quotes_truth - set(quotes)
-    gaps, filled = sink.statuses("gap"), sink.statuses("gap_filled")
+    gaps, filled = sink.events(GapDeclared), sink.events(GapFilled)
     account = {
         "venue": venue,
         "trades": len(truth),
@@ -179,8 +180,8 @@ def _account(venue: str, simulator: Simulator, sink: Collected, faults: Counter[
         "missing": len(missing) + len(bars_missing) + len(quotes_missing),
         "gaps": len(gaps),
         "gaps_filled": len(filled),
-        "gaps_unfilled": len(sink.statuses("gap_unfilled")),
-        "reconnects": len(sink.statuses("disconnected")),
+        "gaps_unfilled": len(sink.events(GapUnfilled)),
+        "reconnects": len(sink.events(Disconnected)),
         "dead_letters": len(sink.letters),
         "faults": dict(faults),
     }

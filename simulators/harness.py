@@ -10,7 +10,8 @@ from typing import Any
 
 from connectors.ingest import supervisor
 from connectors.settings import ingest as settings_of
-from models.messages import Bar, DeadLetter, Message, Status, Trade
+from models.events import Event
+from models.messages import Bar, DeadLetter, Message, Trade
 from simulators.base import Simulator
 
 
@@ -46,9 +47,9 @@ class Collected:
         """Bars as published."""
         return [m for m in self.messages if isinstance(m, Bar)]
 
-    def statuses(self, *kinds: str) -> list[Status]:
-        """Status events of these kinds."""
-        return [m for m in self.messages if isinstance(m, Status) and m.kind in kinds]
+    def events(self, *kinds: type[Event]) -> list[Event]:
+        """Events of these kinds."""
+        return [m for m in self.messages if isinstance(m, kinds)]
 
 
 #: Patience that suits loopback.

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from connectors.ingest import metrics
 from connectors.ingest.stream_ingest import Intake
 from connectors.venues.base import Action, Control, Stream, VenueSettings
+from models.events import Connected, Stale, SymbolsDropped, VenueError
 
 log = logging.getLogger("ingest")
 
@@ -93,7 +94,7 @@ class Connection:
             self._streaming = True
             self._intake.staleness.restart(now_ms())
             self._connected(1)
-            self._intake.tell("connected", now_ms(), channels=self.channels)
+            self._intake.publish_event(Connected, now_ms(), channels=self.channels)
             return await self._serve(socket)
         except _EndError as error:
             return error.ending
@@ -207,7 +208,7 @@ class Connection:
         metrics.ERRORS.labels(self._intake.source, control.code).inc()
         action = self._adapter.action(control, self._streaming)
         log.warning("%s: error %s %s: %s", self._stream.name, control.code, control.text, action.value)
-        self._intake.tell("venue_error", now_ms(), control.text, code=control.code, action=action.name)
+        self._intake.publish_event(VenueError, now_ms(), control.text, code=control.code, action=action.name)
         return action
 
     def _act(self, action: Action, control: Control) -> None:
@@ -228,7 +229,7 @@ class Connection:
         dropped = [symbol for symbol in symbols if symbol not in keep]
         self.channels = {name: [s for s in held if s in keep] for name, held in self.channels.items()}
         log.warning("%s: symbol limit: dropped %s", self._stream.name, " ".join(dropped))
-        self._intake.tell("symbols_dropped", now_ms(), control.text, symbols=dropped)
+        self._intake.publish_event(SymbolsDropped, now_ms(), control.text, symbols=tuple(dropped))
 
     async def _serve(self, socket: ClientConnection) -> Ending:
         started = time.monotonic()
@@ -250,7 +251,7 @@ class Connection:
             if lifetime and time.monotonic() - started > lifetime:
                 self.expiring.set()
             if stale := self._intake.stale(now_ms()):
-                self._intake.tell("stale", now_ms(), f"nothing on {', '.join(stale)}")
+                self._intake.publish_event(Stale, now_ms(), f"nothing on {', '.join(stale)}")
                 return Ending(f"stale: {', '.join(stale)}")
         return Ending("stopped")
 

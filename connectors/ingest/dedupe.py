@@ -11,7 +11,8 @@ from collections.abc import Hashable
 
 import msgspec
 
-from models.messages import Bar, Message, News, Quote, Status, Trade
+from models.events import Split
+from models.messages import Bar, Message, News, Quote, Trade
 
 
 class Seen:
@@ -57,10 +58,8 @@ def key_of(message: Message) -> Hashable:
                 message.symbol, message.timestamp_ms, message.bid_price, message.ask_price, message.bid_size,
                 message.ask_size, message.last_price, message.bid_exchange, message.ask_exchange,
             )  # fmt: skip
-        case Status(kind="split"):  # its time is when it was learnt, at each poll anew
-            return (message.symbol, "split", str(message.detail))
-        case Status():
-            return (message.symbol, message.timestamp_ms, message.kind, message.reason, str(message.detail))
+        case Split():  # its time is when it was learnt, at each poll anew
+            return (message.symbol, "split", message.ratio, message.effective_ms)
     return (message.symbol, type(message).__name__, msgspec.json.encode(message))
 
 

@@ -24,9 +24,11 @@ from typing import Any
 import msgspec
 
 from connectors.venues.base import Parsed, check_bar, check_price, check_size, fail, reject, rfc3339_ms, time_ms
-from models.messages import TIMEFRAME_MS, Bar, Message, News, Quote, Status, Trade
+from models.events import KINDS as EVENT_KINDS
+from models.events import Event, event_of
+from models.messages import TIMEFRAME_MS, Bar, Message, News, Quote, Trade
 
-KINDS: dict[str, type[Message]] = {"trade": Trade, "quote": Quote, "bar": Bar, "news": News, "status": Status}
+KINDS: dict[str, type[Message]] = {"trade": Trade, "quote": Quote, "bar": Bar, "news": News, "status": Event}
 _UNITS = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 _MISSING = object()
 
@@ -73,6 +75,14 @@ def _check(message: Message) -> None:
         check_bar(message.open, message.high, message.low, message.close, message.volume or 0.0)
 
 
+def _fields_of(kind: type[Message]) -> tuple[set[str], set[str]]:
+    """Every field a message may have, and those it must have; of an event, whatever its kind."""
+    if kind is Event:
+        every = {name for one in EVENT_KINDS.values() for name in one.__struct_fields__}
+        return {"kind", *every}, {"kind", "symbol", "timestamp_ms"}
+    return set(kind.__struct_fields__), {field.name for field in msgspec.structs.fields(kind) if field.required}
+
+
 class KafkaFeed:
     """A mapping file, read and checked; :meth:`parse` is pure."""
 
@@ -90,7 +100,7 @@ class KafkaFeed:
         self.bootstrap: str | None = held.get("bootstrap")
         self._kind = KINDS[held["message"]]
         self._constants: dict[str, Any] = held.get("constants", {})
-        known = set(self._kind.__struct_fields__)
+        known, required = _fields_of(self._kind)
         self._fields: list[tuple[str, list[str], str | None]] = []
         for ours, theirs in held["fields"].items():
             path, unit = (theirs, None) if isinstance(theirs, str) else (theirs.get("path", ""), theirs.get("unit"))
@@ -103,7 +113,6 @@ class KafkaFeed:
                     f"{file}: fields.{ours}.unit = {unit!r}: must be one of {', '.join(_UNITS)}, rfc3339"
                 )
             self._fields.append((ours, path.split("."), unit or ("ms" if ours.endswith("_ms") else None)))
-        required = {f.name for f in msgspec.structs.fields(self._kind) if f.required}
         lacking = required - {ours for ours, _, _ in self._fields} - set(self._constants)
         if lacking:
             raise MappingError(f"{file}: fields.{min(lacking)} is missing: a {held['message']} needs it")
@@ -126,7 +135,10 @@ class KafkaFeed:
                 if name in values:
                     values[name] = str(values[name])
             values |= {"source": self.source, "ingestion_timestamp_ms": now_ms}
-            message = msgspec.convert(values, self._kind, strict=False)
+            if self._kind is Event:
+                message: Message = event_of(values, strict=False)
+            else:
+                message = msgspec.convert(values, self._kind, strict=False)
             _check(message)
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
             return Parsed(rejects=[reject(error, record)])

@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from models.events import GapEvent, Numbering
+
 Range = tuple[int, int]
 #: Most trade ids, and most milliseconds by channel, in one piece of a gap.
 PART_IDS = 10_000
@@ -23,17 +25,24 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
 
     symbol: str
     channel: str
-    kind: str
+    numbering: Numbering
     first: int
     last: int
 
-    def detail(self) -> dict[str, Any]:
-        """What the Status event says."""
-        return {"channel": self.channel, "kind": self.kind, "first": self.first, "last": self.last}
+    def fields(self) -> dict[str, Any]:
+        """The fields of an event about it."""
+        return {"channel": self.channel, "numbering": self.numbering, "first": self.first, "last": self.last}
+
+    @classmethod
+    def of(cls, event: GapEvent) -> Gap:
+        """The gap that an event is about."""
+        return cls(
+            symbol=event.symbol, channel=event.channel, numbering=event.numbering, first=event.first, last=event.last
+        )
 
     def parts(self) -> Iterator[Gap]:
         """The gap in pieces of which history gives each at once: after a long pause the whole may be millions."""
-        size = PART_IDS if self.kind == "ids" else PART_MS.get(self.channel, self.last - self.first + 1)
+        size = PART_IDS if self.numbering == "ids" else PART_MS.get(self.channel, self.last - self.first + 1)
         for first in range(self.first, self.last + 1, size):
             yield msgspec.structs.replace(self, first=first, last=min(first + size - 1, self.last))
 

@@ -1,7 +1,7 @@
 """From frames to Kafka for one stream: parse, drop duplicates, score news, publish, find gaps. No socket, no clock.
 
 One intake serves all connections of a stream, so that a planned overlap of two connections publishes each event once.
-What may be missing is declared as a Status event (``gap``), fetched by the caller, and given back to
+What may be missing is declared as an event (``gap``), fetched by the caller, and given back to
 :meth:`Intake.fill`, which publishes it marked ``backfilled`` and closes the gap (``gap_filled``, or ``gap_unfilled``
 with what is still missing). After a restart :meth:`Intake.remember` is given what is on the topics already, so that the
 pause itself is such a gap.
@@ -21,7 +21,8 @@ from connectors.ingest.sentiment import Scorer, text_of
 from connectors.ingest.staleness import Staleness
 from connectors.kafka.publisher import dead_letter, event_ms
 from connectors.venues.base import COUNTS_FOR, Control, Stream, Venue, VenueSettings
-from models.messages import Bar, DeadLetter, Message, News, OptionSummary, Quote, Status, Trade
+from models.events import ConnectionChange, Event, GapDeclared, GapEvent, GapFilled, GapUnfilled
+from models.messages import Bar, DeadLetter, Message, News, OptionSummary, Quote, Trade
 from models.trade.calendar import Calendar
 
 #: Topic of bars that were not chosen: kept to check the chosen ones against.
@@ -159,13 +160,13 @@ class Intake:
             elif type(fresh) is News:
                 span = self._news_outages.see("*", fresh.updated_ms)
                 if span:
-                    self._gaps.append(Gap(symbol="*", channel="news", kind="outage", first=span[0], last=span[1]))
+                    self._gaps.append(Gap(symbol="*", channel="news", numbering="outage", first=span[0], last=span[1]))
                 self._sink.publish(self._scored(fresh))
             elif type(fresh) is Quote:
                 span = self._quote_outages.see(fresh.symbol, fresh.timestamp_ms)
                 if span:
                     self._gaps.append(
-                        Gap(symbol=fresh.symbol, channel=channel, kind="outage", first=span[0], last=span[1])
+                        Gap(symbol=fresh.symbol, channel=channel, numbering="outage", first=span[0], last=span[1])
                     )
                 self._sink.publish(fresh)
             else:
@@ -186,7 +187,7 @@ class Intake:
     def _after_outage(self, symbol: str, time_ms: int) -> None:
         span = self._outages.see(symbol, time_ms)
         if span:
-            self._gaps.append(Gap(symbol=symbol, channel="trades", kind="outage", first=span[0], last=span[1]))
+            self._gaps.append(Gap(symbol=symbol, channel="trades", numbering="outage", first=span[0], last=span[1]))
 
     def _scored(self, news: News) -> News:
         if self._score is None or news.sentiment is not None:
@@ -197,21 +198,19 @@ class Intake:
         chosen = self._use is None or self._use(self.source, bar.symbol, bar.timeframe) == "vendor"
         self._sink.publish(bar, None if chosen else CHECK_TOPIC)
 
-    def tell(self, event: str, at_ms: int, reason: str = "", about: str = "*", /, **detail: Any) -> None:
-        """Publish a Status event of ours."""
-        if event in ("connected", "disconnected", "refused", "stale"):
-            self.state, self._reason = event, reason
-        self._sink.publish(
-            Status(
-                symbol=about,
-                source=self.source,
-                ingestion_timestamp_ms=at_ms,
-                timestamp_ms=at_ms,
-                kind=event,
-                reason=reason,
-                detail=detail,
-            )
+    def publish_event(self, kind: type[Event], at_ms: int, reason: str = "", about: str = "*", **fields: Any) -> None:
+        """Publish an event of this stream; a connection change is also its state from now on."""
+        event = kind(
+            symbol=about,
+            source=self.source,
+            ingestion_timestamp_ms=at_ms,
+            timestamp_ms=at_ms,
+            reason=reason,
+            **fields,
         )
+        if isinstance(event, ConnectionChange):
+            self.state, self._reason = event.kind, reason
+        self._sink.publish(event)
 
     def lost(self, now_ms: int) -> None:
         """A connection broke or was mute: until each symbol is heard again, its events may be missing."""
@@ -229,13 +228,14 @@ class Intake:
 
     def remember(self, message: Message, now_ms: int) -> None:
         """Take note of a message of this source that was published before a restart, in the order of its topic."""
-        if type(message) is Status and message.kind in ("gap", "gap_filled", "gap_unfilled"):
-            gap = Gap(symbol=message.symbol, **{name: message.detail[name] for name in Gap.__struct_fields__[1:]})
-            if message.kind == "gap":
+        if isinstance(message, GapEvent):
+            gap = Gap.of(message)
+            if isinstance(message, GapDeclared):
                 self._unclosed[gap] = None
             else:
                 self._unclosed.pop(gap, None)
-                for first, last in message.detail.get("missing", []):
+            if isinstance(message, GapUnfilled):
+                for first, last in message.missing:
                     self._lacking.append(msgspec.structs.replace(gap, first=first, last=last))
             return
         self._dedupe.new(message)
@@ -270,22 +270,24 @@ class Intake:
 
     def _holes(self, gap: Gap) -> tuple[Holes, Range] | None:
         """Where a gap's holes are kept, and which numbers it spans."""
-        if gap.kind == "ids":
+        if gap.numbering == "ids":
             return self._ids, (gap.first, gap.last)
-        if gap.kind == "minutes":
+        if gap.numbering == "minutes":
             return self._minutes, (gap.first // 60_000, gap.last // 60_000)
         return None
 
     def gaps(self, now_ms: int) -> list[Gap]:
-        """Gaps that must be filled now; each is published as a Status event and returned once."""
+        """Gaps that must be filled now; each is published as an event and returned once."""
         found = self._gaps
         self._gaps = []
         for symbol, (first, last) in self._ids.due(now_ms):
-            found.append(Gap(symbol=symbol, channel="trades", kind="ids", first=first, last=last))
+            found.append(Gap(symbol=symbol, channel="trades", numbering="ids", first=first, last=last))
         for symbol, (first, last) in self._minutes.due(now_ms):
-            found.append(Gap(symbol=symbol, channel="bars", kind="minutes", first=first * 60_000, last=last * 60_000))
+            found.append(
+                Gap(symbol=symbol, channel="bars", numbering="minutes", first=first * 60_000, last=last * 60_000)
+            )
         for gap in found:
-            self.tell("gap", now_ms, "", gap.symbol, **gap.detail())
+            self.publish_event(GapDeclared, now_ms, "", gap.symbol, **gap.fields())
             self._count(metrics.GAPS, gap.channel)
         return found
 
@@ -294,9 +296,9 @@ class Intake:
         count = 0
         for message in messages:
             fresh = self._dedupe.new(message)
-            if type(fresh) is Trade and gap.kind == "ids":
+            if type(fresh) is Trade and gap.numbering == "ids":
                 self._ids.see(fresh.symbol, int(fresh.trade_id), now_ms)
-            if type(message) is Bar and gap.kind == "minutes":
+            if type(message) is Bar and gap.numbering == "minutes":
                 self._minutes.see(message.symbol, message.start_ms // 60_000, now_ms)
             if fresh is None:
                 continue
@@ -313,22 +315,23 @@ class Intake:
         left: list[Range] = []
         if holes := self._holes(gap):
             left = holes[0].forget(gap.symbol, *holes[1])
-            if gap.kind == "minutes":
+            if gap.numbering == "minutes":
                 left = [(first * 60_000, last * 60_000) for first, last in left]
-        detail = gap.detail() | {"published": published}
         if left:
             reason = "the venue's history does not have them"
-            if gap.kind == "minutes":
+            if gap.numbering == "minutes":
                 reason = "the venue has no bar there: no eligible trade"
-            self.tell("gap_unfilled", now_ms, reason, gap.symbol, **detail, missing=left)
+            self.publish_event(
+                GapUnfilled, now_ms, reason, gap.symbol, **gap.fields(), published=published, missing=tuple(left)
+            )
         else:
-            self.tell("gap_filled", now_ms, "", gap.symbol, **detail)
+            self.publish_event(GapFilled, now_ms, "", gap.symbol, **gap.fields(), published=published)
 
     def give_up(self, gap: Gap, reason: str, now_ms: int) -> None:
         """Say that a gap cannot be filled, and why."""
         if holes := self._holes(gap):
             holes[0].forget(gap.symbol, *holes[1])
-        self.tell("gap_unfilled", now_ms, reason, gap.symbol, **gap.detail())
+        self.publish_event(GapUnfilled, now_ms, reason, gap.symbol, **gap.fields())
 
     def stale(self, now_ms: int) -> list[str]:
         """Channels that are silent though their market is open."""

@@ -39,7 +39,8 @@ from connectors.venues.backoff import Backoff
 from connectors.venues.base import Stream, VenueSettings
 from connectors.venues.history import History
 from connectors.venues.http import RefusedError, UnavailableError
-from models.messages import TOPICS, Bar, Message, News, OptionSummary, Quote, Status, Trade, decode
+from models.events import Disconnected, Event, Refused
+from models.messages import TOPICS, Bar, Message, News, OptionSummary, Quote, Trade, decode
 from models.trade.calendar import calendar
 
 log = logging.getLogger("ingest")
@@ -49,7 +50,7 @@ _FILL_TRIES, _FILLERS = 5, 4
 #: Attempts to read a topic at the start.
 _RESUME_TRIES = 10
 #: Topics whose newest records tell where we were before a restart.
-RESUMED = {kind: TOPICS[kind] for kind in (Trade, Quote, Bar, News, OptionSummary, Status)}
+RESUMED = {kind: TOPICS[kind] for kind in (Trade, Quote, Bar, News, OptionSummary, Event)}
 
 
 @dataclass
@@ -90,14 +91,14 @@ async def hold(held: Held, stop: asyncio.Event, rng: random.Random | None = None
         except FatalError as error:
             held.fatal = str(error)
             log.error("%s", error)
-            intake.tell("refused", now_ms(), str(error))
+            intake.publish_event(Refused, now_ms(), str(error))
             return
         if connection.live.is_set():
             backoff.reset()
         intake.lost(now_ms())
         pause = _pause_s(ending, limits, backoff)
         log.warning("%s: %s; again in %.2f s", held.stream.name, ending.reason, pause)
-        intake.tell("disconnected", now_ms(), ending.reason, again_in_s=round(pause, 3))
+        intake.publish_event(Disconnected, now_ms(), ending.reason, again_in_s=round(pause, 3))
         _count_reconnect(held, "cool_down" if ending.cool_down else "lost")
         try:
             async with asyncio.timeout(pause):
@@ -184,7 +185,7 @@ async def _fill(held: Held, gap: Gap) -> None:
 
 
 async def _fetch(history: History, gap: Gap) -> list[Message]:
-    if gap.kind == "ids":
+    if gap.numbering == "ids":
         return list(await history.trades_by_id(gap.symbol, gap.first, gap.last))
     if gap.channel == "news":
         return list(await history.news(["*"], gap.first, gap.last))

@@ -10,6 +10,7 @@ import base64
 from typing import Any
 
 from connectors.kafka.security import kafka_client
+from models.events import Event
 from models.messages import TOPICS, Bar, DeadLetter, Message, News, encode
 
 
@@ -77,7 +78,8 @@ class Publisher:
 
     def publish(self, message: Message, topic: str | None = None) -> None:
         """Queue a message on its type's topic (or another); waits while the queue is full."""
-        self._send(topic or self._topics[type(message)], message.symbol, encode(message), event_ms(message))
+        kind = Event if isinstance(message, Event) else type(message)
+        self._send(topic or self._topics[kind], message.symbol, encode(message), event_ms(message))
 
     def dead(self, letter: DeadLetter, time_ms: int) -> None:
         """Queue a dead letter, keyed by where it came from."""

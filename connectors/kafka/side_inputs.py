@@ -15,7 +15,8 @@ from typing import NamedTuple
 import msgspec
 
 from connectors.kafka.security import kafka_client
-from models.messages import News, OptionSummary, Status, decode
+from models.events import Event
+from models.messages import News, OptionSummary, decode
 
 #: Messages fetched in one call.
 BATCH = 10_000
@@ -26,7 +27,7 @@ class SideMessage(NamedTuple):
 
     place: str
     offset: int
-    message: News | OptionSummary | Status
+    message: News | OptionSummary | Event
 
 
 class SideLog:
@@ -39,7 +40,7 @@ class SideLog:
     def __init__(
         self,
         bootstrap: str,
-        kinds: Mapping[str, type[News] | type[OptionSummary] | type[Status]],
+        kinds: Mapping[str, type[News] | type[OptionSummary] | type[Event]],
         timeout_s: float = 60.0,
     ) -> None:
         from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition

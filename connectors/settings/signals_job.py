@@ -9,7 +9,8 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from connectors.settings.flink_job import StreamSettings, parse
-from models.messages import News, OptionSummary, Status
+from models.events import Event
+from models.messages import News, OptionSummary
 from models.serving.rollout import SHADOW_TOPIC
 from models.signals.protections import RiskControl
 
@@ -54,7 +55,7 @@ class JobSettings(StreamSettings):
     def side_topics(self) -> dict[str, type[Any]]:
         """The messages of each topic beside the bars."""
         return {
-            self.status_topic: Status,
+            self.status_topic: Event,
             self.news_topic: News,
             self.options_topic: OptionSummary,
             self.control_topic: RiskControl,

@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from models.messages import Bar, Message, News, OptionSummary, Quote, Status, Trade
+from models.events import Split
+from models.messages import Bar, Message, News, OptionSummary, Quote, Trade
 
 M = TypeVar("M", bound=Message)
 
@@ -45,7 +46,7 @@ class History:
         """The option chain of an underlying, now, reduced."""
         raise self._lacks("options")
 
-    async def splits(self, symbols: list[str], now_ms: int) -> list[Status]:
+    async def splits(self, symbols: list[str], now_ms: int) -> list[Split]:
         """Splits of shares that take effect today in New York or later, as far as they are announced."""
         raise self._lacks("splits")
 
@@ -61,30 +62,27 @@ def today(now_ms: int) -> date:
     return datetime.fromtimestamp(now_ms / 1000, _NEW_YORK).date()
 
 
-def split(symbol: str, source: str, day: str, split_to: float, split_from: float, now_ms: int) -> Status:
-    """A split as a Status of kind ``split``: ``split_to`` new shares for ``split_from`` old ones.
+def split(symbol: str, source: str, day: str, split_to: float, split_from: float, now_ms: int) -> Split:
+    """A split of ``split_to`` new shares for ``split_from`` old ones.
 
     It takes effect at the midnight that begins ``day`` (``2024-06-10``) in New York, before any trade at the new price;
-    the Status's own time is when it was learnt. ValueError names a ratio that cannot be.
+    the event's own time is when it was learnt. ValueError names a ratio that cannot be.
 
-    >>> split("NVDA", "polygon", "2024-06-10", 10, 1, 1_717_000_000_000).detail
-    {'split_to': 10, 'split_from': 1, 'effective_ms': 1717992000000}
+    >>> known = split("NVDA", "polygon", "2024-06-10", 10, 1, 1_717_000_000_000)
+    >>> known.ratio, known.effective_ms
+    (10.0, 1717992000000)
     """
     if not (split_to > 0 and split_from > 0):
         raise ValueError(f"split of {symbol}: {split_to!r} for {split_from!r}: both must be above 0")
     effective = datetime.combine(date.fromisoformat(day), time(), _NEW_YORK)
-    return Status(
+    return Split(
         symbol=symbol.upper(),
         source=source,
         ingestion_timestamp_ms=now_ms,
         timestamp_ms=now_ms,
-        kind="split",
         reason=f"{split_to:g} for {split_from:g} on {day}",
-        detail={
-            "split_to": split_to,
-            "split_from": split_from,
-            "effective_ms": int(effective.timestamp() * 1000),
-        },
+        ratio=split_to / split_from,
+        effective_ms=int(effective.timestamp() * 1000),
     )
 
 

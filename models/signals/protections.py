@@ -150,7 +150,7 @@ class Halts:
         self.note(control.symbol, control.kind == "kill", control.effective_ms)
 
     def note(self, symbol: str, halted: bool, at_ms: int) -> None:
-        """The same for a venue's halt (a Status message of kind ``halt`` or ``resume``)."""
+        """The same for a venue's halt (:class:`~models.events.Halt` or :class:`~models.events.Resume`)."""
         spans = self.spans.setdefault(symbol, [])
         is_open = bool(spans) and spans[-1][1] is None
         if halted and not is_open and not (spans and at_ms <= spans[-1][0]):

@@ -21,7 +21,8 @@ import redis
 
 from cli.local.servers import Broker
 from connectors.redis.keys import SYSTEM_STATUS
-from models.messages import TOPICS, DeadLetter, Status, Trade, decode
+from models.events import Event
+from models.messages import TOPICS, DeadLetter, Trade, decode
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,8 +188,8 @@ def test_what_came_while_ingestion_was_down_is_a_gap_that_is_filled(tmp_path: Pa
         time.sleep(3)
         with Ingest(config, "--kafka", kafka.bootstrap):
             gaps: dict[tuple[Any, ...], list[str]] = {}
-            for _, value, _ in records(kafka.bootstrap, TOPICS[Status], 60):
-                told = decode(value, Status)
+            for _, value, _ in records(kafka.bootstrap, TOPICS[Event], 60):
+                told = decode(value, Event)
                 if told.kind.startswith("gap") and told.detail["channel"] == "trades":
                     key = (told.source, told.symbol, told.detail["first"], told.detail["last"])
                     gaps.setdefault(key, []).append(told.kind)

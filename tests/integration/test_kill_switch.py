@@ -7,7 +7,8 @@ import pytest
 
 from connectors.kafka.read import read_topic
 from connectors.paths import ROOT
-from models.messages import FeatureRow, Signal, Status, decode, encode
+from models.events import Halt
+from models.messages import FeatureRow, Signal, decode, encode
 from tests.support.job import minute_bars, publish, publish_bars, run_job
 
 pytestmark = pytest.mark.integration
@@ -21,7 +22,7 @@ def test_no_signal_while_killed_or_halted(kafka) -> None:
     for kind, at in (("kill", killed), ("resume", resumed)):
         command = ["-m", "cli", kind, "--kafka", kafka.bootstrap, "--topic", "halt-control", "--effective-ms", str(at)]
         assert subprocess.run([sys.executable, *command], cwd=ROOT, timeout=60).returncode == 0
-    halt = Status(symbol="S003", timestamp_ms=halted, kind="halt")
+    halt = Halt(symbol="S003", timestamp_ms=halted)
     publish(kafka.bootstrap, "halt-status", [("S003", encode(halt), halted)])
     publish_bars(kafka.bootstrap, "halt-bars", bars)
     done = run_job(

@@ -14,7 +14,8 @@ from cli.local.servers import PythonProcess
 from connectors.kafka.bundle_changes import announce
 from connectors.kafka.read import read_topic
 from connectors.redis import keys as redis_keys
-from models.messages import DeadLetter, FeatureRow, News, OptionSummary, Signal, Status, decode, encode
+from models.events import Event, Split
+from models.messages import DeadLetter, FeatureRow, News, OptionSummary, Signal, decode, encode
 from models.serving.bundle import bundle_path, load_bundle
 from models.serving.rollout import ControlMessage, ShadowScore
 from tests.support.job import minute_bars, publish, publish_bars, run_job
@@ -32,7 +33,7 @@ def side_inputs(bars):
     """News with edits, option summaries and a split, each with an arrival; and the messages that cannot be used."""
     rng = np.random.default_rng(11)
     ends = sorted({bar.end_ms for bar in bars})
-    good: list[News | OptionSummary | Status] = []
+    good: list[News | OptionSummary | Event] = []
     for k in range(40):
         created = int(rng.integers(ends[0] - 3_600_000, ends[-1]))
         for edit in range(int(rng.integers(1, 3))):
@@ -52,12 +53,10 @@ def side_inputs(bars):
                 put_volume=float(rng.integers(1, 999)), implied_volatility=0.2 + k / 100, ingestion_timestamp_ms=at + 5,
             )
         )  # fmt: skip
-    good.append(
-        Status(symbol="S001", timestamp_ms=ends[100], kind="split", detail={"ratio": 4, "effective_ms": ends[150]})
-    )
+    good.append(Split(symbol="S001", timestamp_ms=ends[100], ratio=4.0, effective_ms=ends[150]))
     bad = [
         ("market-data-news", b'{"symbol": "S000"}'),
-        ("market-data-status", encode(Status(symbol="S002", timestamp_ms=ends[9], kind="split"))),
+        ("market-data-status", b'{"symbol":"S002","timestamp_ms":%d,"kind":"split"}' % ends[9]),
     ]
     return good, bad
 
@@ -69,7 +68,7 @@ class Symbol(msgspec.Struct):
 
 
 def topic_of(message):
-    names = {News: "market-data-news", OptionSummary: "market-data-options", Status: "market-data-status"}
+    names = {News: "market-data-news", OptionSummary: "market-data-options", Split: "market-data-status"}
     return names[type(message)]
 
 

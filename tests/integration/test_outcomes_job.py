@@ -11,7 +11,8 @@ import redis
 from cli.local.servers import PythonProcess
 from connectors.kafka.read import read_topic
 from connectors.paths import ROOT
-from models.messages import Bar, Outcome, Signal, Status, decode, encode
+from models.events import Split
+from models.messages import Bar, Outcome, Signal, decode, encode
 from models.outcomes.tracker import Tracker
 from tests.support import real_outcomes as real
 
@@ -59,7 +60,7 @@ def test_a_replay_equals_the_pure_tracker_in_kafka_and_redis(kafka, redis_url, t
     publish(
         kafka,
         topics["status"],
-        [Status(symbol=symbol, timestamp_ms=at, kind="split", detail={"ratio": r}) for symbol, at, r in splits],
+        [Split(symbol=symbol, timestamp_ms=at, ratio=r, effective_ms=at) for symbol, at, r in splits],
     )
     subprocess.run(
         [

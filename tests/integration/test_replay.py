@@ -10,7 +10,8 @@ import pytest
 from cli.local.servers import PythonProcess
 from connectors.kafka.read import read_topic
 from connectors.paths import ROOT
-from models.messages import FeatureRow, Signal, Status, decode, encode
+from models.events import Halt
+from models.messages import FeatureRow, Signal, decode, encode
 from models.signals.hash_chain import verify
 from tests.support.job import minute_bars, publish, publish_bars
 
@@ -70,7 +71,7 @@ def test_a_replay_equals_the_live_run(kafka, tmp_path) -> None:
         again = [bar for bar in bars if bar.end_ms == ends[80]][::2]
         send([msgspec.structs.replace(bar, close=(bar.high + 3 * bar.low) / 4, revision=1) for bar in again])
         control("kill", ends[80])
-        halt = Status(symbol="S003", timestamp_ms=ends[100], kind="halt")
+        halt = Halt(symbol="S003", timestamp_ms=ends[100])
         publish(kafka.bootstrap, "was-status", [("S003", encode(halt), ends[100])])
         time.sleep(2)  # a control holds from its effective time, if it is there by then
         send([bar for bar in bars if ends[80] < bar.end_ms <= ends[95]])

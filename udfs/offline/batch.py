@@ -20,7 +20,7 @@ import pandas as pd
 from models.bar_columns import BAR_COLUMNS, CALENDARS
 from udfs.kernel.catalogue import calendar_code
 from udfs.kernel.compiler import FeatureConfig, Kernel
-from udfs.steps.side_inputs import Event, due_ms, in_order, side_input
+from udfs.steps.side_inputs import SideInput, due_ms, in_order, side_input
 
 #: Bars a thread takes at a time: between two chunks progress is told and other threads may run.
 CHUNK_BARS = 20_000
@@ -67,7 +67,7 @@ def compute(
     kernel: Kernel,
     rows: npt.NDArray[np.int64],
     bars: Floats,
-    events: dict[int, list[Event]] | None = None,
+    events: dict[int, list[SideInput]] | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[npt.NDArray[np.int8], Floats, npt.NDArray[np.uint8]]:
@@ -142,7 +142,7 @@ def features_table(
 
     Columns: symbol, timeframe, start_ms, every name of the catalogue (float64, NaN where ``quality`` says why), and
     ``quality``, one character a feature (``models.messages.QUALITY``). ``side_inputs`` are News, OptionSummary and
-    split Status messages. The frame's ``attrs`` hold ``feature_set_hash`` and ``names``.
+    split events. The frame's ``attrs`` hold ``feature_set_hash`` and ``names``.
     """
     kernel = kernel or Kernel(config)
     rows, names = series_of(table)
@@ -159,12 +159,12 @@ def features_table(
     return made
 
 
-def by_series(messages: Iterable[Any], names: Sequence[tuple[str, str]]) -> dict[int, list[Event]]:
+def by_series(messages: Iterable[Any], names: Sequence[tuple[str, str]]) -> dict[int, list[SideInput]]:
     """The side inputs of each series: a symbol's messages go to all its timeframes, each once."""
     places: dict[str, list[int]] = {}
     for i, (symbol, _) in enumerate(names):
         places.setdefault(symbol, []).append(i)
-    found: dict[int, list[Event]] = {}
+    found: dict[int, list[SideInput]] = {}
     seen = set()
     for message in messages:
         event = side_input(message)

@@ -23,7 +23,8 @@ from connectors.gc_tuning import freeze_startup_objects
 from connectors.kafka.side_inputs import SideLog, SideMessage
 from connectors.paths import keep_packages_readable
 from connectors.settings.signals_job import JobSettings
-from models.messages import News, OptionSummary, Status, encode
+from models.events import Event
+from models.messages import News, OptionSummary, encode
 from models.trade.expiry import calendar_name
 from udfs.features.base import COUNT, LAST_END
 from udfs.frames.codec import FeatureFrame, FrameReader, ParsedFrame, Reject, dead_letter, group_of, pack, part_controls
@@ -32,7 +33,7 @@ from udfs.operators.jvm_encoding import carrier
 from udfs.state.partitions import check_count, check_places
 from udfs.state.series import GroupsState, SeriesStates
 from udfs.steps.bundle_plan import BundleControl
-from udfs.steps.side_inputs import Event, SideInputs, due_ms
+from udfs.steps.side_inputs import SideInput, SideInputs, due_ms
 
 #: Broadcast state: one entry, the JSON of ``models.serving.rollout.ControlState``.
 CHANGES = MapStateDescriptor("bundle_changes", Types.STRING(), Types.STRING())
@@ -105,7 +106,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
         self._arrived: dict[int, list[SideMessage]] = {}
         self._log = SideLog(
             settings.kafka,
-            {settings.news_topic: News, settings.options_topic: OptionSummary, settings.status_topic: Status},
+            {settings.news_topic: News, settings.options_topic: OptionSummary, settings.status_topic: Event},
         )
         self._note(self._log.catch_up())
         metrics = runtime_context.get_metrics_group()
@@ -226,7 +227,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
         quality: NDArray[np.uint8],
     ) -> NDArray[np.int8]:
         """The kernel over the frame, stopping where a bar is the first to know a side input."""
-        stops: dict[int, list[tuple[int, Event]]] = {}
+        stops: dict[int, list[tuple[int, SideInput]]] = {}
         if self._side:
             for k, (symbol, _) in enumerate(names):
                 if symbol not in self._side:
@@ -280,7 +281,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
         for message in messages:
             self._arrived.setdefault(group_of(message.message.symbol, self._settings.groups), []).append(message)
 
-    def _give(self, row: int, event: Event) -> int:
+    def _give(self, row: int, event: SideInput) -> int:
         kind, values = event
         verdict = getattr(self._kernel, kind)(self._states.matrix, np.array([row]), np.array([values]))
         return 0 if verdict is None else int(verdict[0])

@@ -94,6 +94,7 @@ class JobMetrics:
         self.bars = self.signals = self.dead_letters = 0
         self._signals = group.counter("signals")
         self._unlike = group.counter("unlike_training")
+        self._unknown_events = group.counter("unknown_events")
         self._causes: dict[str, Any] = {}
         self._models: dict[str, Any] = {}
         if timed:
@@ -108,6 +109,8 @@ class JobMetrics:
         self.bars += len(frame)
         self.signals += len(decided.signals)
         self.dead_letters += len(frame.dead_letters)
+        if decided.unknown_events:
+            self._unknown_events.inc(decided.unknown_events)
         if decided.signals:
             self._signals.inc(len(decided.signals))
             self._unlike.inc(sum("unlike_training" in made.quality_flags for made in decided.signals))

@@ -33,12 +33,16 @@ EXPIRED_CAUSE = "bundle_expired"
 
 
 class DecidedFrame(msgspec.Struct):
-    """A frame's outgoing messages, its signals and news, and how many decisions were withheld, by cause."""
+    """A frame's outgoing messages, its signals and news, and how many decisions were withheld, by cause.
+
+    ``unknown_events`` counts status events of kinds that this release does not know.
+    """
 
     records: Outbox
     signals: list[Signal]
     withheld: dict[str, int]
     news: list[News] = []
+    unknown_events: int = 0
 
 
 class Verdict(msgspec.Struct):
@@ -212,7 +216,7 @@ class Decider:
         letters = frame.dead_letters + [encode(dead_letter(source, reject)) for source, reject in heard.refused]
         for letter in letters:
             records.add(topic, str(frame.group), now_ms, letter)
-        return DecidedFrame(records, signals, causes, heard.news)
+        return DecidedFrame(records, signals, causes, heard.news, len(heard.unknown_kinds))
 
     def _judge(self, scores: PartScores, bars: NDArray[np.float64], n: int) -> Verdict:
         bundle = self._bundles(scores.part.bundle) if scores.models else None

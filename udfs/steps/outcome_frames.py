@@ -4,21 +4,22 @@ A frame holds the messages of several topics in order of arrival within each top
 job refuses are refused here too, by the same reader, and only counted (their dead letters are that job's); a signal or
 status that cannot be used becomes a dead letter.
 
-A split is a Status of kind ``split``: ``timestamp_ms`` is when it takes effect, ``detail`` holds ``ratio`` (new shares
-for one old) or ``new_rate`` and ``old_rate``.
+A :class:`~models.events.Split` takes effect with the first bar that starts at or after its ``effective_ms``, for the
+tracker as for the features.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from connectors.kafka.tables import SEPARATOR
 from connectors.settings.outcomes_job import OutcomeSettings
-from models.messages import TIMEFRAME_MS, Outcome, Signal, Status, encode
+from models.events import Event, EventDecoder, Split
+from models.messages import TIMEFRAME_MS, Outcome, Signal, encode
 from models.outcomes.performance import latest
 from models.outcomes.tracker import Series, Tracker
 from udfs.frames.codec import FrameReader, Reject, dead_letter
@@ -26,12 +27,21 @@ from udfs.frames.output_batch import Outbox
 from udfs.state.layout import Layout, as_it_is
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Decoder(Protocol[T_co]):
+    """What turns bytes into a message; raises ``msgspec.DecodeError``."""
+
+    def decode(self, data: bytes, /) -> T_co:
+        """The message in ``data``."""
+
 
 #: Bars in one record of a job's state.
 BUCKET_BARS = 256
 
 _signal = msgspec.json.Decoder(Signal)
-_status = msgspec.json.Decoder(Status)
+_event = EventDecoder()
 
 
 class FrameOutcomes(msgspec.Struct):
@@ -68,7 +78,7 @@ class OutcomeFrames:
         parsed = self._reader.read(group, *by_topic[self._bars_topic]) if self._bars_topic in by_topic else None
         rejects: list[tuple[str, Reject]] = []
         signals, signal_origins = self._decode(_signal, by_topic.get(self._signals_topic), rejects, self._signals_topic)
-        statuses, _ = self._decode(_status, by_topic.get(self._status_topic), rejects, self._status_topic)
+        statuses, _ = self._decode(_event, by_topic.get(self._status_topic), rejects, self._status_topic)
         told = tracker.take(signals, parsed.bars if parsed else (), _splits(statuses), clock_ms)
         bars_refused = len(parsed.rejects) if parsed else 0
         for refused in tracker.refused:
@@ -92,7 +102,7 @@ class OutcomeFrames:
 
     @staticmethod
     def _decode(
-        decoder: msgspec.json.Decoder[T],
+        decoder: Decoder[T],
         joined: tuple[str, str] | None,
         rejects: list[tuple[str, Reject]],
         topic: str,
@@ -134,16 +144,8 @@ def _by_topic(messages: str, places: str) -> dict[str, tuple[str, str]]:
     return {topic: (SEPARATOR.join(texts), ",".join(rests)) for topic, (texts, rests) in held.items()}
 
 
-def _splits(statuses: Iterable[Status]) -> Iterator[tuple[str, int, float]]:
-    for status in statuses:
-        if status.kind != "split":
-            continue
-        detail = status.detail
-        ratio = detail.get("ratio")
-        if ratio is None and detail.get("old_rate"):
-            ratio = float(detail.get("new_rate", 0.0)) / float(detail["old_rate"])
-        if ratio is not None and float(ratio) > 0.0:
-            yield status.symbol, status.timestamp_ms, float(ratio)
+def _splits(events: Iterable[Event]) -> Iterator[tuple[str, int, float]]:
+    return ((one.symbol, one.effective_ms, one.ratio) for one in events if isinstance(one, Split))
 
 
 # A tracker as the records of a job's keyed state.

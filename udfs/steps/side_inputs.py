@@ -5,8 +5,8 @@ when it takes effect), and is given to a series just before the first of its bar
 batch builder and the stream operator follow this one rule, so their values are equal to the bit. What comes late, after
 such a bar was already seen, is given at once.
 
->>> from models.messages import Status
->>> side_input(Status(symbol="AAPL", timestamp_ms=1000, kind="split", detail={"ratio": 4}))
+>>> from models.events import Split
+>>> side_input(Split(symbol="AAPL", timestamp_ms=500, ratio=4.0, effective_ms=1000))
 ('split', (1000.0, 4.0))
 """
 
@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.messages import News, OptionSummary, Status
+from models.events import Event, Split
+from models.messages import News, OptionSummary
 
 #: Events of a symbol beyond which those that its series have seen are let go.
 EVENTS_MAX = 1_000
 
 #: The kernel's method and its row.
-Event = tuple[str, tuple[float, ...]]
+SideInput = tuple[str, tuple[float, ...]]
 
 #: Rows of ``Kernel.news``: ``known_ms`` is :func:`known_ms`; ``identity`` names the article across its edits.
 NEWS_COLUMNS = ("created_ms", "known_ms", "sentiment", "identity")
@@ -62,42 +63,29 @@ def option_row(message: OptionSummary) -> tuple[float, ...]:
     return (known_ms(message), float(message.timestamp_ms), *(nan if v is None else float(v) for v in values))
 
 
-def split_row(message: Status) -> tuple[float, float]:
-    """A row of :data:`SPLIT_COLUMNS` from a status of kind ``split``.
-
-    ``detail`` has ``ratio`` (new shares for one old) or ``split_to`` and ``split_from``, and may have ``effective_ms``;
-    else the status's own time is when it takes effect.
-    """
-    detail = message.detail
-    if "ratio" in detail:
-        ratio = float(detail["ratio"])
-    elif detail.get("split_to") and detail.get("split_from"):
-        ratio = float(detail["split_to"]) / float(detail["split_from"])
-    else:
-        raise ValueError(f"split of {message.symbol}: detail {detail!r} needs 'ratio', or 'split_to' and 'split_from'")
-    if not 0 < ratio < 1e6:
-        raise ValueError(f"split of {message.symbol}: ratio {ratio} is not a positive number of shares for one")
-    return float(detail.get("effective_ms", message.timestamp_ms)), ratio
+def split_row(message: Split) -> tuple[float, float]:
+    """A row of :data:`SPLIT_COLUMNS`."""
+    return float(message.effective_ms), message.ratio
 
 
-def side_input(message: Any) -> Event | None:
+def side_input(message: Any) -> SideInput | None:
     """The kernel method and the row of a message; None for one that is no input of the features."""
     if isinstance(message, News):
         return "news", news_row(message)
     if isinstance(message, OptionSummary):
         return "options", option_row(message)
-    if isinstance(message, Status) and message.kind == "split":
+    if isinstance(message, Split):
         return "split", split_row(message)
     return None
 
 
-def due_ms(event: Event) -> float:
+def due_ms(event: SideInput) -> float:
     """The earliest end of a bar that may know the event; of a split, when it takes effect."""
     kind, row = event
     return row[1] if kind == "news" else row[0]
 
 
-def in_order(event: Event) -> tuple[float, str, tuple[float, ...]]:
+def in_order(event: SideInput) -> tuple[float, str, tuple[float, ...]]:
     """A sorting key that does not depend on the order of arrival (NaN sorts first)."""
     return due_ms(event), event[0], tuple(-inf if value != value else value for value in event[1])
 
@@ -110,14 +98,11 @@ class SideInputs:
     """
 
     def __init__(self) -> None:
-        self._events: dict[str, list[Event]] = {}
+        self._events: dict[str, list[SideInput]] = {}
 
-    def add(self, message: News | OptionSummary | Status) -> Event | None:
-        """Note one message; None where it is no input, a repeat, or a split that says too little."""
-        try:
-            event = side_input(message)
-        except ValueError:
-            return None
+    def add(self, message: News | OptionSummary | Event) -> SideInput | None:
+        """Note one message; None where it is no input or a repeat."""
+        event = side_input(message)
         if event is None:
             return None
         events = self._events.setdefault(message.symbol, [])
@@ -128,7 +113,9 @@ class SideInputs:
         events.insert(at, event)
         return event
 
-    def due(self, symbol: str, last_end_ms: float | None, ends_ms: npt.NDArray[np.float64]) -> list[tuple[int, Event]]:
+    def due(
+        self, symbol: str, last_end_ms: float | None, ends_ms: npt.NDArray[np.float64]
+    ) -> list[tuple[int, SideInput]]:
         """The events that a series' next bars first know, as (bar number, event), in order.
 
         ``last_end_ms`` is the end of its last bar (None before the first), ``ends_ms`` those of the next ones.

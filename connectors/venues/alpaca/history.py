@@ -18,7 +18,8 @@ from connectors.venues.base import rfc3339_ms
 from connectors.venues.history import History, iso, mark, number, split, today
 from connectors.venues.http import Http
 from connectors.venues.option_chain import Contract, kind_of, reduce_chain
-from models.messages import TIMEFRAME_MS, Bar, Message, News, OptionSummary, Quote, Status, Trade
+from models.events import Split
+from models.messages import TIMEFRAME_MS, Bar, Message, News, OptionSummary, Quote, Trade
 
 _TIMEFRAMES = {"1m": "1Min", "5m": "5Min", "1h": "1Hour", "1d": "1Day"}
 #: Days ahead for which splits are asked.
@@ -73,7 +74,7 @@ class AlpacaHistory(History):
         pages = await self._pages("/v2/stocks/quotes", "quotes", {"symbols": symbol, **self._span(start_ms, end_ms)})
         return mark(self._messages("q", symbol, [r for p in pages for r in p.get(symbol, [])]))  # type: ignore[arg-type]
 
-    async def splits(self, symbols: list[str], now_ms: int) -> list[Status]:
+    async def splits(self, symbols: list[str], now_ms: int) -> list[Split]:
         """``/v1/corporate-actions``, forward and reverse splits by ex date (all symbols for ``*``)."""
         day = today(now_ms)
         params: dict[str, Any] = {"types": "forward_split,reverse_split", "limit": 1000, "sort": "asc"}

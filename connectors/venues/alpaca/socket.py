@@ -31,7 +31,8 @@ from connectors.venues.base import (
     reject,
     rfc3339_ms,
 )
-from models.messages import TIMEFRAME_MS, Bar, Message, News, Quote, Status, Trade
+from models.events import Halt, Imbalance, Pause, PriceBands, QuotationResume, Resume, TradingState, TradingStatus
+from models.messages import TIMEFRAME_MS, Bar, Message, News, Quote, Trade
 
 #: Shares in a round lot of a US stock quote.
 ROUND_LOT = 100
@@ -70,7 +71,9 @@ POLICY: dict[str, Action] = {
     "500": Action.RECONNECT,
 }
 #: Status codes of the UTP (letters) and CTA (digits) tapes.
-HALTS = {"H": "halt", "2": "halt", "P": "pause", "Q": "quotation_resume", "T": "resume", "3": "resume"}
+TRADING_STATES: dict[str, type[TradingState]] = {
+    "H": Halt, "2": Halt, "P": Pause, "Q": QuotationResume, "T": Resume, "3": Resume,
+}  # fmt: skip
 
 Conditions = list[str] | str | None
 
@@ -444,26 +447,40 @@ class Adapter:
             kind="cancel",
         )
 
-    def _status_of(self, item: Any, now_ms: int | None, kind: str, reason: str) -> Status:
-        detail = {name: value for name, value in msgspec.structs.asdict(item).items() if name not in "St" and value}
-        return Status(
+    def _luld(self, item: _Luld, now_ms: int | None) -> Message:
+        return PriceBands(
             symbol=item.S.upper(),
             source=self.source,
             ingestion_timestamp_ms=now_ms,
             timestamp_ms=rfc3339_ms(item.t),
-            kind=kind,
-            reason=reason,
-            detail=detail,
+            upper=item.u,
+            lower=item.d,
+            indicators=(item.i,) if item.i else (),
+            tape=item.z,
         )
 
-    def _luld(self, item: _Luld, now_ms: int | None) -> Message:
-        return self._status_of(item, now_ms, "luld", "")
-
     def _status(self, item: _TradingStatus, now_ms: int | None) -> Message:
-        return self._status_of(item, now_ms, HALTS.get(item.sc, "status"), item.rm or item.rc or item.sm)
+        return TRADING_STATES.get(item.sc, TradingStatus)(
+            symbol=item.S.upper(),
+            source=self.source,
+            ingestion_timestamp_ms=now_ms,
+            timestamp_ms=rfc3339_ms(item.t),
+            reason=item.rm or item.rc or item.sm,
+            code=item.sc,
+            text=item.sm,
+            reason_code=item.rc,
+            tape=item.z,
+        )
 
     def _imbalance(self, item: _Imbalance, now_ms: int | None) -> Message:
-        return self._status_of(item, now_ms, "imbalance", "")
+        return Imbalance(
+            symbol=item.S.upper(),
+            source=self.source,
+            ingestion_timestamp_ms=now_ms,
+            timestamp_ms=rfc3339_ms(item.t),
+            price=item.p,
+            tape=item.z,
+        )
 
     def _news(self, item: _News, now_ms: int | None) -> list[Message]:
         created, updated = rfc3339_ms(item.created_at), rfc3339_ms(item.updated_at)

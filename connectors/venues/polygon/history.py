@@ -15,7 +15,8 @@ from connectors.venues.history import History, iso, mark, number, split, today
 from connectors.venues.http import Http
 from connectors.venues.option_chain import Contract, kind_of, reduce_chain
 from connectors.venues.polygon.socket import Adapter
-from models.messages import TIMEFRAME_MS, Bar, News, OptionSummary, Quote, Status, Trade
+from models.events import Split
+from models.messages import TIMEFRAME_MS, Bar, News, OptionSummary, Quote, Trade
 
 _TIMEFRAMES = {"1s": "1/second", "1m": "1/minute", "5m": "5/minute", "1h": "1/hour", "1d": "1/day"}
 
@@ -92,7 +93,7 @@ class PolygonHistory(History):
             raise ValueError(f"{self.source} history of {symbol}: {parsed.rejects[0].reason}")
         return mark(parsed.messages)
 
-    async def splits(self, symbols: list[str], now_ms: int) -> list[Status]:
+    async def splits(self, symbols: list[str], now_ms: int) -> list[Split]:
         """``/v3/reference/splits`` by execution date."""
         params = {"execution_date.gte": str(today(now_ms)), "order": "asc", "sort": "execution_date", "limit": 1000}
         if len(symbols) == 1 and symbols != ["*"]:

@@ -34,7 +34,8 @@ from connectors.venues.base import (
     reject,
     time_ms,
 )
-from models.messages import TIMEFRAME_MS, Bar, Message, Quote, Status, Trade
+from models.events import Imbalance, PriceBands
+from models.messages import TIMEFRAME_MS, Bar, Message, Quote, Trade
 
 #: Our channel names, as the subscribe frame's prefix.
 CHANNELS = {"trades": "T", "quotes": "Q", "bars": "AM", "second_bars": "A", "lulds": "LULD", "imbalances": "NOI"}
@@ -329,23 +330,27 @@ class Adapter:
         )
 
     def _luld(self, item: _Luld, now_ms: int | None) -> Message:
-        return Status(
+        return PriceBands(
             symbol=item.T.upper(),
             source=self.source,
             ingestion_timestamp_ms=now_ms,
             timestamp_ms=_scaled("t", item.t, 1_000, "micro"),
-            kind="luld",
-            detail={"u": item.h, "d": item.l, "indicators": _conditions(item.i), "tape": TAPES.get(item.z, "")},
+            upper=item.h,
+            lower=item.l,
+            indicators=_conditions(item.i),
+            tape=TAPES.get(item.z, ""),
         )
 
     def _imbalance(self, item: _Imbalance, now_ms: int | None) -> Message:
-        return Status(
+        return Imbalance(
             symbol=item.T.upper(),
             source=self.source,
             ingestion_timestamp_ms=now_ms,
             timestamp_ms=_scaled("t", item.t, 1_000_000, "nano"),
-            kind="imbalance",
-            detail={"imbalance": item.o, "paired": item.p, "clearing_price": item.b, "auction": item.a},
+            imbalance=item.o,
+            paired=item.p,
+            clearing_price=item.b,
+            auction=item.a,
         )
 
     def _crypto_trade(self, item: _CryptoTrade, now_ms: int | None) -> Message:

@@ -12,7 +12,23 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
-from models.messages import News, OptionSummary, Quote, Status, Trade
+from models.events import (
+    Connected,
+    Disconnected,
+    GapDeclared,
+    GapFilled,
+    GapUnfilled,
+    Halt,
+    PriceBands,
+    QuotationResume,
+    Refused,
+    Resume,
+    Split,
+    Stale,
+    SymbolsDropped,
+    VenueError,
+)
+from models.messages import News, OptionSummary, Quote, Trade
 from simulators.alpaca import AlpacaSimulator
 from simulators.base import Simulator
 from simulators.binance import BinanceSimulator
@@ -75,7 +91,7 @@ def test_clean_replay(venue: str) -> None:
     assert [b.start_ms for b in got.bars] == [START_MS + n * 60_000 for n in range(10)]
     assert [b.close for b in got.bars] == [b.close for b in itertools.islice(minutes("AAPL"), 10)]
     assert got.letters == []
-    assert got.statuses("gap") == []
+    assert got.events(GapDeclared) == []
     trade = next(m for m in got.messages if isinstance(m, Trade))
     assert (trade.source, trade.symbol, trade.timestamp_ms) == (venue, "AAPL", START_MS)
     assert trade.ingestion_timestamp_ms is not None
@@ -94,24 +110,24 @@ def test_nothing_is_lost_over_a_broken_connection(venue: str, fault: str) -> Non
         if fault == "mute":
             await simulator.fault("mute", 0.6)
             await feed(simulator, itertools.islice(source, 50))
-            await until(lambda: running.sink.statuses("stale"), what="the mute channel is noticed")
+            await until(lambda: running.sink.events(Stale), what="the mute channel is noticed")
         else:
             await simulator.fault(fault)
             await feed(simulator, itertools.islice(source, 50))
         await subscribed(simulator)
         await asyncio.sleep(0.4 if fault == "mute" else 0.05)
         await feed(simulator, itertools.islice(source, 50))
-        await until(lambda: running.sink.statuses("gap_filled") and len(running.sink.trade_ids) == 200)
+        await until(lambda: running.sink.events(GapFilled) and len(running.sink.trade_ids) == 200)
 
     options = {"stale_s": {"trades": 0.3}} if fault == "mute" else {"backoff_min_s": 0.3, "backoff_max_s": 0.4}
     got = play(venue, scenario, **options)
     assert sorted(got.trade_ids) == ids(1, 200)
-    gap, filled = got.statuses("gap")[0], got.statuses("gap_filled")[0]
+    gap, filled = got.events(GapDeclared)[0], got.events(GapFilled)[0]
     assert gap.symbol == filled.symbol == "AAPL"
-    assert gap.detail["kind"] == ("ids" if venue == "binance" else "outage")
+    assert gap.kind == ("ids" if venue == "binance" else "outage")
     marked = {int(m.trade_id) for m in got.messages if isinstance(m, Trade) and m.backfilled}
     assert marked >= set(ids(101, 150))
-    assert got.statuses("disconnected")
+    assert got.events(Disconnected)
 
 
 @pytest.mark.parametrize("venue", VENUES)
@@ -161,14 +177,14 @@ def test_an_oversize_message_ends_the_connection_not_the_feed(venue: str) -> Non
         await subscribed(simulator)
         await feed(simulator, itertools.islice(source, 20))
         await simulator.fault("oversize", 200_000)
-        await until(lambda: running.sink.statuses("disconnected"))
+        await until(lambda: running.sink.events(Disconnected))
         await subscribed(simulator)
         await feed(simulator, itertools.islice(source, 20))
         await until(lambda: len(running.sink.trade_ids) == 40)
 
     got = play(venue, scenario, frame_bytes_max=100_000)
     assert sorted(got.trade_ids) == ids(1, 40)
-    assert "1009" in got.statuses("disconnected")[0].reason
+    assert "1009" in got.events(Disconnected)[0].reason
 
 
 @pytest.mark.parametrize("venue", ["alpaca", "polygon"])
@@ -180,7 +196,7 @@ def test_a_refused_key_is_never_tried_again(venue: str) -> None:
         assert "402" in running.task.result()[0] or "auth_failed" in running.task.result()[0]
 
     got = play(venue, scenario, before=lambda s: setattr(s, "key", "another"))
-    assert len(got.statuses("refused")) == 1
+    assert len(got.events(Refused)) == 1
 
 
 @pytest.mark.parametrize("code", [402, 408, 409, 411, 412, 413])
@@ -190,7 +206,7 @@ def test_alpaca_fatal_codes_stop_at_the_first_try(code: int) -> None:
         assert simulator.connections == 1
 
     got = play("alpaca", scenario, before=lambda s: s.errors_next.append(code))
-    assert [s.detail["code"] for s in got.statuses("venue_error")] == [str(code)]
+    assert [s.code for s in got.events(VenueError)] == [str(code)]
 
 
 @pytest.mark.parametrize("code", [401, 404, 500])
@@ -199,7 +215,7 @@ def test_alpaca_passing_codes_reconnect(code: int) -> None:
         await subscribed(simulator)
         assert simulator.connections == 2
 
-    assert play("alpaca", scenario, before=lambda s: s.errors_next.append(code)).statuses("disconnected")
+    assert play("alpaca", scenario, before=lambda s: s.errors_next.append(code)).events(Disconnected)
 
 
 @pytest.mark.parametrize("code", [400, 403, 407, 410])
@@ -211,14 +227,14 @@ def test_alpaca_codes_that_are_only_noted_while_streaming(code: int) -> None:
         await until(lambda: len(running.sink.trade_ids) == 5)
         assert simulator.connections == 1
 
-    assert [s.detail["action"] for s in play("alpaca", scenario).statuses("venue_error")] == ["LOG"]
+    assert [s.action for s in play("alpaca", scenario).events(VenueError)] == ["LOG"]
 
 
 def test_alpaca_410_is_fatal_at_the_start() -> None:
     async def scenario(simulator: Simulator, running: Running) -> None:
         await until(running.task.done)
 
-    assert play("alpaca", scenario, before=lambda s: s.errors_next.append(410)).statuses("refused")
+    assert play("alpaca", scenario, before=lambda s: s.errors_next.append(410)).events(Refused)
 
 
 def test_alpaca_406_waits_on_the_same_socket() -> None:
@@ -227,16 +243,16 @@ def test_alpaca_406_waits_on_the_same_socket() -> None:
         assert simulator.connections == 1
         assert sum('"auth"' in text for text in simulator.received) == 4
 
-    assert len(play("alpaca", scenario, before=lambda s: setattr(s, "limit_next", 3)).statuses("venue_error")) == 3
+    assert len(play("alpaca", scenario, before=lambda s: setattr(s, "limit_next", 3)).events(VenueError)) == 3
 
 
 def test_alpaca_406_for_too_long_leaves_the_socket() -> None:
     async def scenario(simulator: Simulator, running: Running) -> None:
-        await until(lambda: running.sink.statuses("disconnected"))
+        await until(lambda: running.sink.events(Disconnected))
         assert sum('"auth"' in text for text in simulator.received) == 3
 
     got = play("alpaca", scenario, before=lambda s: setattr(s, "limit_next", 99), wait_tries=2)
-    assert "406" in got.statuses("disconnected")[0].reason
+    assert "406" in got.events(Disconnected)[0].reason
 
 
 def test_alpaca_405_shrinks_until_it_fits() -> None:
@@ -251,18 +267,18 @@ def test_alpaca_405_shrinks_until_it_fits() -> None:
 
     symbols = [f"S{n}" for n in range(40)]
     got = play("alpaca", scenario, before=lambda s: setattr(s, "symbol_limit", 30), symbols=symbols)
-    assert [s.detail["symbols"] for s in got.statuses("symbols_dropped")] == [[f"S{n}" for n in range(30, 40)]]
+    assert [s.symbols for s in got.events(SymbolsDropped)] == [tuple(f"S{n}" for n in range(30, 40))]
 
 
 def test_polygon_max_connections_cools_down_though_the_login_went_well() -> None:
     async def scenario(simulator: Simulator, running: Running) -> None:
-        await until(lambda: len(running.sink.statuses("disconnected")) == 2)
+        await until(lambda: len(running.sink.events(Disconnected)) == 2)
         await subscribed(simulator)
         assert simulator.connections == 3
 
     got = play("polygon", scenario, before=lambda s: setattr(s, "limit_next", 2), cool_down_s=0.3)
-    assert all(s.detail["again_in_s"] >= 0.3 for s in got.statuses("disconnected"))
-    stamps = [s.timestamp_ms for s in got.statuses("disconnected")]
+    assert all(s.again_in_s >= 0.3 for s in got.events(Disconnected))
+    stamps = [s.timestamp_ms for s in got.events(Disconnected)]
     assert stamps[1] - stamps[0] >= 300
 
 
@@ -279,7 +295,7 @@ def test_binance_refused_request_is_fatal(code: int) -> None:
     async def scenario(simulator: Simulator, running: Running) -> None:
         await until(running.task.done)
 
-    assert play("binance", scenario, before=lambda s: s.errors_next.append(code)).statuses("refused")
+    assert play("binance", scenario, before=lambda s: s.errors_next.append(code)).events(Refused)
 
 
 @pytest.mark.parametrize(("status", "fatal"), [(401, True), (403, True), (429, False), (418, False), (503, False)])
@@ -288,9 +304,9 @@ def test_http_answers_at_the_handshake(status: int, fatal: bool) -> None:
         await (until(running.task.done) if fatal else subscribed(simulator))
 
     got = play("alpaca", scenario, before=lambda s: s.errors_next.append((status, {}, {"Retry-After": "0"})))
-    assert bool(got.statuses("refused")) is fatal
+    assert bool(got.events(Refused)) is fatal
     if status in (418, 429):
-        assert got.statuses("disconnected")[0].detail["again_in_s"] >= 0.5  # never stormed: cooled down
+        assert got.events(Disconnected)[0].again_in_s >= 0.5  # never stormed: cooled down
 
 
 @pytest.mark.parametrize("venue", ["alpaca", "polygon"])
@@ -300,18 +316,18 @@ def test_a_silent_greeting_is_not_waited_for(venue: str) -> None:
         assert simulator.connections == 2
 
     got = play(venue, scenario, before=lambda s: setattr(s, "slow_next", 1), handshake_timeout_s=0.4)
-    assert "no welcome within 0.4 s" in got.statuses("disconnected")[0].reason
+    assert "no welcome within 0.4 s" in got.events(Disconnected)[0].reason
 
 
 def test_a_pong_that_never_comes_ends_the_connection() -> None:
     async def scenario(simulator: Simulator, running: Running) -> None:
         await subscribed(simulator)
         await simulator.fault("freeze")
-        await until(lambda: running.sink.statuses("disconnected"), what="the missing pong is noticed")
+        await until(lambda: running.sink.events(Disconnected), what="the missing pong is noticed")
         await subscribed(simulator)
 
     got = play("binance", scenario, ping_interval_s=0.1, ping_timeout_s=0.2)
-    assert "1011" in got.statuses("disconnected")[0].reason
+    assert "1011" in got.events(Disconnected)[0].reason
 
 
 def test_the_venues_ping_is_answered_with_its_payload() -> None:
@@ -345,12 +361,12 @@ def overlap(fault: str | None) -> Collected:
 
 def test_server_shutdown_hands_over_without_a_gap() -> None:
     got = overlap("shutdown")
-    assert got.statuses("gap", "disconnected") == []
+    assert got.events(GapDeclared, Disconnected) == []
 
 
 def test_the_24_hour_cut_is_met_by_an_overlapping_reconnect() -> None:
     got = overlap(None)
-    assert got.statuses("gap", "disconnected") == []
+    assert got.events(GapDeclared, Disconnected) == []
 
 
 def test_missing_minutes_are_fetched_and_marked() -> None:
@@ -362,12 +378,12 @@ def test_missing_minutes_are_fetched_and_marked() -> None:
         for bar in source[5:9]:
             simulator.remember(bar)
         await feed(simulator, source[9:])
-        await until(lambda: running.sink.statuses("gap_filled"))
+        await until(lambda: running.sink.events(GapFilled))
 
     for venue in VENUES:
         got = play(venue, scenario)
-        (gap,) = got.statuses("gap")
-        assert (gap.detail["first"], gap.detail["last"]) == (source[5].start_ms, source[8].start_ms)
+        (gap,) = got.events(GapDeclared)
+        assert (gap.first, gap.last) == (source[5].start_ms, source[8].start_ms)
         marked = [b for b in got.bars if b.backfilled]
         assert [(b.start_ms, b.close) for b in marked] == [(b.start_ms, b.close) for b in source[5:9]]
         assert sorted(b.start_ms for b in got.bars) == [b.start_ms for b in source]
@@ -379,11 +395,11 @@ def test_a_minute_without_trades_is_said_to_be_empty() -> None:
     async def scenario(simulator: Simulator, running: Running) -> None:
         await subscribed(simulator)
         await feed(simulator, [*source[:2], *source[3:]])
-        await until(lambda: running.sink.statuses("gap_unfilled"))
+        await until(lambda: running.sink.events(GapUnfilled))
 
-    (status,) = play("alpaca", scenario).statuses("gap_unfilled")
+    (status,) = play("alpaca", scenario).events(GapUnfilled)
     assert status.reason == "the venue has no bar there: no eligible trade"
-    assert status.detail["missing"] == [(source[2].start_ms, source[2].start_ms)]
+    assert status.missing == [(source[2].start_ms, source[2].start_ms)]
 
 
 @pytest.mark.parametrize("fault", ["http_429", "http_500"])
@@ -471,7 +487,7 @@ def test_one_refused_venue_does_not_end_the_others() -> None:
             both = settings(sound, "binance")
             merged = config.model_copy(update={"venues": ["alpaca", "binance"], "binance": both.venue("binance")})
             async with ingesting(merged) as running:
-                await until(lambda: running.sink.statuses("refused"))
+                await until(lambda: running.sink.events(Refused))
                 await subscribed(sound)
                 await feed(sound, itertools.islice(trades("AAPL"), 10))
                 await until(lambda: len(running.sink.trade_ids) == 10)
@@ -503,13 +519,13 @@ def test_quotes_missed_in_an_outage_are_fetched_and_marked(venue: str) -> None:
         await feed(simulator, quotes(20, 30))
         await subscribed(simulator)
         await feed(simulator, quotes(30, 40))
-        await until(lambda: len(heard(running)) == 40 and running.sink.statuses("gap_filled"))
+        await until(lambda: len(heard(running)) == 40 and running.sink.events(GapFilled))
         got = sorted(heard(running), key=lambda q: q.timestamp_ms)
         assert [q.bid_price for q in got] == [100.0 + n for n in range(40)]
         assert [q.backfilled for q in got] == [False] * 20 + [True] * 10 + [False] * 10
 
     got = play(venue, scenario, channels=["trades", "quotes"], backoff_min_s=0.3, backoff_max_s=0.4)
-    assert [s.detail["channel"] for s in got.statuses("gap")] == ["quotes"]
+    assert [s.channel for s in got.events(GapDeclared)] == ["quotes"]
 
 
 def test_binance_has_no_history_of_tickers_and_says_so() -> None:
@@ -521,11 +537,11 @@ def test_binance_has_no_history_of_tickers_and_says_so() -> None:
         await until(lambda: simulator.connections == 2)
         await subscribed(simulator)
         await feed(simulator, quotes(9, 10, last_price=100.0))
-        await until(lambda: running.sink.statuses("gap_unfilled"))
+        await until(lambda: running.sink.events(GapUnfilled))
 
     got = play("binance", scenario, channels=["trades", "ticker"])
-    (gap,), (unfilled,) = got.statuses("gap"), got.statuses("gap_unfilled")
-    assert gap.detail["channel"] == "ticker"
+    (gap,), (unfilled,) = got.events(GapDeclared), got.events(GapUnfilled)
+    assert gap.channel == "ticker"
     assert unfilled.reason == "binance has no history of quotes"
 
 
@@ -539,7 +555,7 @@ def test_a_symbol_that_first_trades_in_an_outage_is_not_forgotten() -> None:
         await subscribed(simulator)
         await feed(simulator, itertools.islice(trades("AAPL"), 30, 31))
         await feed(simulator, itertools.islice(trades("MSFT", first_id=1000), 40, 41))
-        await until(lambda: len(running.sink.statuses("gap_filled")) == 2)
+        await until(lambda: len(running.sink.events(GapFilled)) == 2)
 
     got = play("alpaca", scenario, symbols=["AAPL", "MSFT"], backoff_min_s=0.3, backoff_max_s=0.4)
     assert sorted(got.trade_ids) == [*ids(1, 10), 31, *ids(1012, 1019), 1040]
@@ -552,11 +568,11 @@ def test_option_chains_and_splits_are_polled_by_the_running_process(venue: str) 
             return [m for m in running.sink.messages if isinstance(m, kind)]
 
         await until(lambda: len([r for r in simulator.requests if "snapshot" in r]) >= 3, what="polls go on")
-        await until(lambda: found(OptionSummary) and running.sink.statuses("split"))
+        await until(lambda: found(OptionSummary) and running.sink.events(Split))
         summary = found(OptionSummary)[0]
         assert (summary.symbol, summary.source, summary.put_call_ratio) == ("AAPL", venue, 0.5)
         assert summary.timestamp_ms < summary.ingestion_timestamp_ms  # event time and arrival
-        (split,) = running.sink.statuses("split")  # asked for many times, said once
+        (split,) = running.sink.events(Split)  # asked for many times, said once
         assert split_row(split)[1] == 4.0
 
     def before(simulator: Simulator) -> None:
@@ -593,7 +609,7 @@ def test_polygon_without_entitlement_stops() -> None:
         await until(running.task.done)
         assert simulator.connections == 1
 
-    assert play("polygon", scenario, before=lambda s: s.errors_next.append("not_authorized")).statuses("refused")
+    assert play("polygon", scenario, before=lambda s: s.errors_next.append("not_authorized")).events(Refused)
 
 
 def test_halts_and_bands_come_through() -> None:
@@ -601,18 +617,18 @@ def test_halts_and_bands_come_through() -> None:
 
     async def scenario(simulator: Simulator, running: Running) -> None:
         await until(lambda: any("statuses" in s.channels for s in simulator.sessions))
-        for kind in ("halt", "quotation_resume", "resume"):
-            await simulator.feed([Status(symbol="AAPL", timestamp_ms=at, kind=kind, reason="News Pending")])
-        await simulator.feed([Status(symbol="AAPL", timestamp_ms=at, kind="luld", detail={"u": 3.24, "d": 2.65})])
-        await until(lambda: running.sink.statuses("luld"))
+        for kind in (Halt, QuotationResume, Resume):
+            await simulator.feed([kind(symbol="AAPL", timestamp_ms=at, reason="News Pending")])
+        await simulator.feed([PriceBands(symbol="AAPL", timestamp_ms=at, upper=3.24, lower=2.65)])
+        await until(lambda: running.sink.events(PriceBands))
 
     got = play("alpaca", scenario, channels=["trades", "statuses"])
-    told = got.statuses("halt", "quotation_resume", "resume")
+    told = got.events(Halt, QuotationResume, Resume)
     assert [(s.kind, s.symbol, s.timestamp_ms) for s in told] == [
         ("halt", "AAPL", at), ("quotation_resume", "AAPL", at), ("resume", "AAPL", at),
     ]  # fmt: skip
-    assert told[0].detail["rc"] == "T12"
-    assert (got.statuses("luld")[0].detail["u"], got.statuses("luld")[0].detail["d"]) == (3.24, 2.65)
+    assert told[0].reason_code == "T12"
+    assert (got.events(PriceBands)[0].upper, got.events(PriceBands)[0].lower) == (3.24, 2.65)
 
 
 def test_corrections_on_command() -> None:
@@ -646,16 +662,16 @@ def test_a_login_that_succeeds_does_not_reset_the_backoff_data_does() -> None:
             await until(lambda lost=lost: simulator.connections == lost)
             await subscribed(simulator)
             await simulator.fault("drop")
-            await until(lambda lost=lost: len(running.sink.statuses("disconnected")) == lost)
+            await until(lambda lost=lost: len(running.sink.events(Disconnected)) == lost)
         await until(lambda: simulator.connections == 6)
         await subscribed(simulator)
         await feed(simulator, itertools.islice(trades("AAPL"), 5))
         await until(lambda: len(running.sink.trade_ids) == 5)
         await simulator.fault("drop")
-        await until(lambda: len(running.sink.statuses("disconnected")) == 6)
+        await until(lambda: len(running.sink.events(Disconnected)) == 6)
 
     got = play("alpaca", scenario, backoff_min_s=0.02, backoff_max_s=10)
-    pauses = [s.detail["again_in_s"] for s in got.statuses("disconnected")]
+    pauses = [s.again_in_s for s in got.events(Disconnected)]
     for number, pause in enumerate(pauses[:5]):
         assert 0.01 * 2**number <= pause <= 0.021 * 2**number
     assert pauses[5] <= 0.021
@@ -665,7 +681,7 @@ def test_statuses_carry_source_and_time() -> None:
     async def scenario(simulator: Simulator, running: Running) -> None:
         await subscribed(simulator)
 
-    (connected,) = play("alpaca", scenario).statuses("connected")
-    assert isinstance(connected, Status)
+    (connected,) = play("alpaca", scenario).events(Connected)
+    assert isinstance(connected, Connected)
     assert (connected.symbol, connected.source) == ("*", "alpaca")
     assert connected.timestamp_ms > 1_700_000_000_000

@@ -11,7 +11,8 @@ import pytest
 from connectors.ingest.gaps import Gap
 from connectors.ingest.stream_ingest import Intake
 from connectors.settings.ingest import load
-from models.messages import Message, Quote, Status
+from models.events import Connected, Disconnected, Event, GapFilled, GapUnfilled
+from models.messages import Message, Quote
 from models.trade.calendar import calendar
 from simulators.data import START_MS, minutes, trades
 from simulators.harness import Collected
@@ -52,13 +53,13 @@ def test_trades_missed_while_down_are_a_gap_and_known_ones_are_not_doubled(venue
     again.accept(events[20:25], NOW)
     (gap,) = again.gaps(NOW)
     if venue == "binance":
-        assert gap == Gap(symbol="AAPL", channel="trades", kind="ids", first=11, last=20)
+        assert gap == Gap(symbol="AAPL", channel="trades", numbering="ids", first=11, last=20)
     else:
-        assert (gap.kind, gap.first, gap.last) == ("outage", events[9].timestamp_ms, events[20].timestamp_ms)
+        assert (gap.numbering, gap.first, gap.last) == ("outage", events[9].timestamp_ms, events[20].timestamp_ms)
     published = again.fill(gap, [msgspec.structs.replace(m, backfilled=True) for m in events[9:21]], NOW)
     again.close(gap, published, NOW)
     assert sorted(sink.trade_ids) == list(range(11, 26))
-    assert [s.kind for s in sink.messages if isinstance(s, Status)] == ["gap", "gap_filled"]
+    assert [s.kind for s in sink.messages if isinstance(s, Event)] == ["gap", "gap_filled"]
 
 
 def test_a_gap_that_was_declared_but_not_filled_is_taken_up_once() -> None:
@@ -74,7 +75,7 @@ def test_a_gap_that_was_declared_but_not_filled_is_taken_up_once() -> None:
     assert again.gaps(NOW + 10_000) == []  # not declared a second time
     again.close(gap, again.fill(gap, events[10:15], NOW), NOW)
     assert sink.trade_ids == [21, 22, 13, 14, 15]
-    assert [(s.kind, s.detail["published"]) for s in sink.statuses("gap_filled")] == [("gap_filled", 3)]
+    assert [(s.kind, s.published) for s in sink.events(GapFilled)] == [("gap_filled", 3)]
 
 
 def test_what_history_did_not_have_is_not_asked_for_at_each_restart() -> None:
@@ -84,7 +85,7 @@ def test_what_history_did_not_have_is_not_asked_for_at_each_restart() -> None:
     first.accept(bars[:3] + bars[5:8], NOW)
     (gap,) = first.gaps(NOW)
     first.close(gap, first.fill(gap, [bars[3]], NOW), NOW)
-    assert sink.statuses("gap_unfilled")[0].detail["missing"] == [(bars[4].start_ms, bars[4].start_ms)]
+    assert sink.events(GapUnfilled)[0].missing == ((bars[4].start_ms, bars[4].start_ms),)
     published = [msgspec.json.decode(msgspec.json.encode(m), type=type(m)) for m in sink.messages]  # as read from JSON
     sink.messages = published
     again, sink, unclosed = restarted("alpaca", sink)
@@ -103,7 +104,7 @@ def test_quotes_are_missed_too() -> None:
     again, sink, _ = restarted("binance", sink)
     again.accept(quotes[6:], NOW)
     (gap,) = again.gaps(NOW)
-    assert (gap.channel, gap.kind, gap.first, gap.last) == ("ticker", "outage", START_MS + 2, START_MS + 6)
+    assert (gap.channel, gap.numbering, gap.first, gap.last) == ("ticker", "outage", START_MS + 2, START_MS + 6)
 
 
 def test_a_bar_published_before_is_revised_not_repeated() -> None:
@@ -132,13 +133,13 @@ def test_a_first_start_misses_nothing() -> None:
 
 
 def test_a_long_gap_is_asked_for_in_parts() -> None:
-    ids = Gap(symbol="A", channel="trades", kind="ids", first=1, last=25_000)
+    ids = Gap(symbol="A", channel="trades", numbering="ids", first=1, last=25_000)
     assert [(p.first, p.last) for p in ids.parts()] == [(1, 10_000), (10_001, 20_000), (20_001, 25_000)]
-    week = Gap(symbol="A", channel="quotes", kind="outage", first=0, last=7 * 86_400_000)
+    week = Gap(symbol="A", channel="quotes", numbering="outage", first=0, last=7 * 86_400_000)
     parts = list(week.parts())
     assert len(parts) == 7 * 24 + 1
     assert all(one.last + 1 == other.first for one, other in itertools.pairwise(parts))
-    news = Gap(symbol="*", channel="news", kind="outage", first=0, last=7 * 86_400_000)
+    news = Gap(symbol="*", channel="news", numbering="outage", first=0, last=7 * 86_400_000)
     assert list(news.parts()) == [news]
 
 
@@ -148,10 +149,10 @@ def test_the_report_is_what_the_system_page_shows() -> None:
     assert one.report()["state"] == "starting"
     live = [msgspec.structs.replace(m, timestamp_ms=NOW - 120) for m in some("binance", 3)]
     one.accept([*live, live[0]], NOW)
-    one.tell("connected", NOW)
+    one.publish_event(Connected, NOW, channels={})
     assert one.report() == {
         "state": "connected", "lag_ms": 120, "last_message_ms": NOW, "reconnects": 0, "messages": 3, "duplicates": 1,
         "gaps": 0, "backfilled": 0, "rejected": 0,
     }  # fmt: skip
-    one.tell("disconnected", NOW, "closed by the venue: 1001")
+    one.publish_event(Disconnected, NOW, "closed by the venue: 1001", again_in_s=1.0)
     assert one.report()["reason"] == "closed by the venue: 1001"

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from connectors.ingest.feeds import KafkaFeed, MappingError
+from connectors.ingest.feeds import KINDS, KafkaFeed, MappingError
 from connectors.venues.alpaca.history import AlpacaHistory
 from connectors.venues.binance.history import BinanceHistory
 from connectors.venues.http import Http, RefusedError, UnavailableError
 from connectors.venues.polygon.history import PolygonHistory
-from models.messages import Quote, Trade
+from models.messages import TOPICS, Quote, Trade, topic_of
 from simulators.alpaca import AlpacaSimulator
 from simulators.binance import BinanceSimulator
 from simulators.data import START_MS, minutes, trades
@@ -250,7 +250,7 @@ def test_a_feed_may_hold_other_messages_than_trades(tmp_path: Path, kind: str) -
     file.write_text(f'topic = "x"\nsource = "desk"\nmessage = "{kind}"\n[fields]\nsymbol = "s"\n{fields}\n')
     record = f'{{"s":"a",{body}}}'
     (got,) = KafkaFeed(file).parse(record.encode(), 5).messages
-    assert (type(got).__name__.lower(), got.symbol, got.source) == (kind, "A", "desk")
+    assert (topic_of(got), got.symbol, got.source) == (TOPICS[KINDS[kind]], "A", "desk")
     bad = re.sub(rf'"{spoilt}":\d+', f'"{spoilt}":-3', record)
     assert bad != record
     (refused,) = KafkaFeed(file).parse(bad.encode(), 5).rejects

@@ -7,7 +7,8 @@ import pytest
 
 from connectors.venues import load, names
 from connectors.venues.base import Action, Control
-from models.messages import Bar, News, Quote, Status, Trade
+from models.events import TradingState
+from models.messages import Bar, News, Quote, Trade
 
 FIXTURES = Path(__file__).parents[3] / "fixtures" / "venues"
 NOW = 1_700_000_000_000
@@ -51,7 +52,7 @@ def test_alpaca_stocks() -> None:
     assert (correction.price, correction.conditions) == (39.1809, (" ", "7"))
     assert (cancel.kind, cancel.trade_id, cancel.size) == ("cancel", "465", 300)
     assert (luld.kind, luld.detail["u"], luld.detail["d"]) == ("luld", 3.24, 2.65)
-    assert (halt.kind, halt.reason[:14], halt.detail["rc"]) == ("halt", "Trading Halted", "T12")
+    assert (halt.kind, halt.reason[:14], halt.reason_code) == ("halt", "Trading Halted", "T12")
 
 
 def test_alpaca_test_feed_transcript() -> None:
@@ -82,7 +83,7 @@ def test_alpaca_daily_and_updated_bars() -> None:
 def test_alpaca_trading_statuses(code: str, kind: str) -> None:
     frame = f'[{{"T":"s","S":"aapl","sc":"{code}","t":"2021-02-22T19:15:00Z"}}]'.encode()
     status = load("alpaca").parse(frame, NOW).messages[0]
-    assert isinstance(status, Status)
+    assert isinstance(status, TradingState)
     assert (status.symbol, status.kind) == ("AAPL", kind)
 
 

@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from connectors.files.bars import read_bars
-from models.messages import News, OptionSummary, Status
+from models.events import Split
+from models.messages import News, OptionSummary
 from tests.support.series import DAY, walk
 from udfs.kernel.compiler import Kernel
 from udfs.offline.batch import bars_matrix, features_table, series_of
@@ -71,7 +72,7 @@ def test_a_split_in_the_batch_leaves_no_jump():
     at = int(table["start_ms"].iloc[150])
     table.loc[150:, ["open", "high", "low", "close"]] /= 4
     table.loc[150:, "volume"] *= 4
-    split = Status(symbol="S0USDT", timestamp_ms=at, kind="split", detail={"ratio": 4})
+    split = Split(symbol="S0USDT", timestamp_ms=at, ratio=4.0, effective_ms=at)
     plain = features_table(table, kernel=KERNEL)
     adjusted = features_table(table, kernel=KERNEL, side_inputs=[split])
     assert plain["momentum_1"].iloc[150] < -0.7

@@ -1,32 +1,35 @@
 """Halts and kill switch among the frames of bars."""
 
 from connectors.settings.signals_job import JobSettings
-from models.messages import News, OptionSummary, Status, encode
+from models.messages import News, OptionSummary, encode
 from models.signals.protections import Halts, RiskControl
 from udfs.frames.codec import group_of, part_controls
 from udfs.steps.halts import apply_controls, key_of_group
 
 
-def status(kind, at_ms, symbol="AAPL"):
-    return "market-data-status:0:1", encode(Status(symbol=symbol, timestamp_ms=at_ms, kind=kind))
+def status(kind, at_ms, symbol="AAPL", **fields):
+    event = {"symbol": symbol, "timestamp_ms": at_ms, "kind": kind, **fields}
+    return "market-data-status:0:1", encode(event)
 
 
 def test_halts_and_kill_become_spans_and_the_rest_is_refused():
     halts = Halts()
     kill = encode(RiskControl(kind="kill", effective_ms=50))
     story = News(symbol="AAPL", news_id="7", created_ms=5, updated_ms=6, headline="x")
-    news, refused = apply_controls(
+    news, refused, unknown_kinds = apply_controls(
         halts,
         [
-            status("halt", 10), status("luld", 15), status("resume", 20), status("pause", 30, "MSFT"),
-            ("risk-control:1:7", kill), ("risk-control:1:8", b'{"kind": "stop"}'), ("market-data-status:0:9", b"\xff"),
-            ("market-data-news:0:1", encode(story)), ("market-data-news:0:2", b'{"symbol": "AAPL"}'),
-            ("market-data-options:0:1", encode(OptionSummary(symbol="AAPL", timestamp_ms=1))),
+            status("halt", 10), status("luld", 15, upper=2.0, lower=1.0),
+            status("moon", 16), status("resume", 20),
+            status("pause", 30, "MSFT"), ("risk-control:1:7", kill), ("risk-control:1:8", b'{"kind": "stop"}'),
+            ("market-data-status:0:9", b"\xff"), ("market-data-news:0:1", encode(story)), ("market-data-news:0:2",
+            b'{"symbol": "AAPL"}'), ("market-data-options:0:1", encode(OptionSummary(symbol="AAPL", timestamp_ms=1))),
             status("split", 60),
         ],
         JobSettings(_cli_parse_args=[]).side_topics,
     )  # fmt: skip
     assert news == [story]
+    assert unknown_kinds == ["moon"]
     assert halts.spans == {"AAPL": [(10, 20)], "MSFT": [(30, None)], "*": [(50, None)]}
     assert [(topic, reject.place, reject.payload) for topic, reject in refused] == [
         ("risk-control", "1:8", b'{"kind": "stop"}'), ("market-data-status", "0:9", b"\xff"),

@@ -6,14 +6,15 @@ import random
 import pytest
 
 from connectors.settings.outcomes_job import OutcomeSettings
-from models.messages import Bar, DeadLetter, Outcome, Signal, Status, decode, encode
+from connectors.venues.history import split as announced_split
+from models.events import Split
+from models.messages import Bar, DeadLetter, Outcome, Signal, decode, encode, topic_of
 from models.outcomes.tracker import Tracker
 from udfs.frames.codec import group_of
 from udfs.steps.outcome_frames import OutcomeFrames, changed_records, outdated_keys, restore
 
 MINUTE = 60_000
 BASE = 1_000_000_020_000
-TOPICS = {Bar: "market-data-bars", Signal: "trading-signals", Status: "market-data-status"}
 GROUP = group_of("AAPL", 8)
 
 
@@ -35,7 +36,7 @@ def frame(messages):
     """Messages (or (topic, bytes)) as the JVM joins them."""
     parts, places = [], []
     for offset, message in enumerate(messages):
-        topic, payload = message if isinstance(message, tuple) else (TOPICS[type(message)], encode(message))
+        topic, payload = message if isinstance(message, tuple) else (topic_of(message), encode(message))
         parts.append(payload.decode("latin-1"))
         places.append(f"{topic}:1:{offset}")
     return "\x1e".join(parts), ",".join(places)
@@ -58,12 +59,22 @@ def test_a_frame_of_all_topics_gives_outcomes_by_symbol_and_event_time():
     assert list(given.records)[1][1:3] == ("AAPL", BASE + 2 * MINUTE)
 
 
-@pytest.mark.parametrize("detail", [{"ratio": 2.0}, {"new_rate": 2, "old_rate": 1}])
-def test_a_split_is_heeded_before_and_after_a_restart(detail):
+EFFECTIVE = BASE + MINUTE
+SPLITS = {
+    "typed": encode(Split(symbol="AAPL", timestamp_ms=BASE - MINUTE, ratio=2.0, effective_ms=EFFECTIVE)),
+    "recorded with a ratio": b'{"symbol":"AAPL","timestamp_ms":%d,"kind":"split","detail":{"ratio":2.0}}' % EFFECTIVE,
+    "recorded with rates": b'{"symbol":"AAPL","timestamp_ms":%d,"kind":"split","detail":{"new_rate":2,"old_rate":1}}'
+    % EFFECTIVE,
+    "recorded by ingestion": b'{"symbol":"AAPL","timestamp_ms":%d,"kind":"split",'
+    b'"detail":{"split_to":2,"split_from":1,"effective_ms":%d}}' % (BASE - MINUTE, EFFECTIVE),
+}
+
+
+@pytest.mark.parametrize("event", SPLITS.values(), ids=SPLITS)
+def test_a_split_is_applied_before_and_after_a_restart(event):
     frames = OutcomeFrames(OutcomeSettings())
     tracker, records = frames.new_tracker(), {}
-    split = Status(symbol="AAPL", timestamp_ms=BASE + MINUTE, kind="split", detail=detail)
-    for some in ([split], [signal("s", 0), bar(0)]):
+    for some in ([("market-data-status", event)], [signal("s", 0), bar(0)]):
         take(frames, tracker, *some)
         records |= dict(changed_records(tracker))
     for again in (False, True):
@@ -72,6 +83,20 @@ def test_a_split_is_heeded_before_and_after_a_restart(detail):
             restore(tracker, records)
         given = take(frames, tracker, bar(1, 50.0, 50.5, 49.5, 50.2))
         assert [one.current_price for one in sent(given.records, "signal-outcomes", Outcome)] == [100.4]
+
+
+def test_a_split_as_ingestion_publishes_it_reaches_outcomes():
+    """10 for 1, known a week ahead: the open buy is neither stopped nor gains by it."""
+    frames = OutcomeFrames(OutcomeSettings(cost_bps=0.0))
+    tracker = frames.new_tracker()
+    event = announced_split("AAPL", "polygon", "2001-09-10", 10, 1, BASE - 7 * 86_400_000)
+    before = signal("s", 0, life=100_000, entry=1200.0)
+    take(frames, tracker, event, before, bar(0, 1200.0, 1201.0, 1199.0, 1200.0))
+    i = (event.effective_ms - BASE) // MINUTE
+    given = take(frames, tracker, bar(i, 120.0, 120.2, 119.9, 120.1))
+    (outcome,) = sent(given.records, "signal-outcomes", Outcome)
+    assert (outcome.status, outcome.current_price) == ("active", pytest.approx(1201.0))
+    assert outcome.pnl_percent == pytest.approx(100 * 1 / 1200)
 
 
 def test_what_cannot_be_used_is_a_dead_letter_with_its_place():

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.messages import News, OptionSummary, Status
+from models.events import Halt, Split
+from models.messages import News, OptionSummary
 from tests.support.series import DAY, MINUTE, walk
 from udfs.kernel.compiler import FeatureConfig, Kernel
 from udfs.offline.batch import by_series, compute
@@ -187,12 +188,10 @@ def test_missing_parts_of_a_summary_are_named():
 
 
 def test_split_messages():
-    status = Status(symbol="A", timestamp_ms=5, kind="split", detail={"split_to": 3, "split_from": 2})
-    assert split_row(status) == (5.0, 1.5)
-    assert side_input(Status(symbol="A", timestamp_ms=5, kind="halt")) is None
-    for detail in ({}, {"ratio": 0}, {"ratio": -1}):
-        with pytest.raises(ValueError, match="split of A"):
-            split_row(Status(symbol="A", timestamp_ms=5, kind="split", detail=detail))
+    known = Split(symbol="A", timestamp_ms=4, ratio=1.5, effective_ms=5)
+    assert split_row(known) == (5.0, 1.5)
+    assert side_input(known) == ("split", (5.0, 1.5))
+    assert side_input(Halt(symbol="A", timestamp_ms=5)) is None
 
 
 def test_side_inputs_survive_restores_and_revisions():
@@ -246,14 +245,13 @@ def test_events_are_dealt_as_the_batch_does_however_frames_are_cut(data):
     assert np.array(found).tobytes() == expected.tobytes()
 
 
-def test_repeats_and_what_says_too_little_are_no_events():
+def test_repeats_and_other_events_are_no_side_inputs():
     side = SideInputs()
     story = news("a", T0)
     assert not side
     assert side.add(story) == ("news", news_row(story))
     assert side.add(story) is None
-    assert side.add(Status(symbol="A", timestamp_ms=T0, kind="halt")) is None
-    assert side.add(Status(symbol="A", timestamp_ms=T0, kind="split")) is None
+    assert side.add(Halt(symbol="A", timestamp_ms=T0)) is None
     assert "A" in side
     assert "B" not in side
     assert side.due("B", None, np.array([T0])) == []
