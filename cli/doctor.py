@@ -249,7 +249,7 @@ def _address(name: str, check: Callable[[], None]) -> Finding:
 
 
 def _require_broker(kafka: str) -> None:
-    from connectors.kafka.tables import require_broker
+    from connectors.kafka.topics import require_broker
 
     require_broker(kafka, timeout_s=5)
 

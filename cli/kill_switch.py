@@ -57,7 +57,7 @@ def _send(kind: str, kafka: str, symbol: str, groups: int, effective_ms: int | N
     from confluent_kafka import Producer
 
     from connectors.kafka.security import kafka_client
-    from connectors.kafka.tables import ensure_topics, require_broker
+    from connectors.kafka.topics import ensure_topics, require_broker
     from models.messages import encode
     from models.signals.protections import RiskControl
     from udfs.steps.halts import key_of_group

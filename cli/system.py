@@ -204,7 +204,7 @@ def health(part: Part, held: State) -> tuple[bool, str]:
     """Whether a part does its work, and what it says of it."""
     import psutil
 
-    from connectors.kafka.tables import require_broker
+    from connectors.kafka.topics import require_broker
     from connectors.redis.client import require_redis
 
     if part.failed:

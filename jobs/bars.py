@@ -33,7 +33,7 @@ from connectors.bars.sql import (
 )
 from connectors.ingest.stream_ingest import CHECK_TOPIC
 from connectors.kafka.security import kafka_security
-from connectors.kafka.tables import ensure_topics, require_broker
+from connectors.kafka.topics import ensure_topics, require_broker
 from connectors.settings.bars_job import parse_bars_settings
 from connectors.settings.flink_job import RunSettings
 from connectors.settings.ingest import BarsSettings, SettingsError

@@ -19,7 +19,7 @@ from connectors.ingest.feeds import MappingError
 from connectors.ingest.metrics import REGISTRY
 from connectors.ingest.stream_ingest import CHECK_TOPIC
 from connectors.ingest.supervisor import run
-from connectors.kafka.tables import ensure_topics, require_broker
+from connectors.kafka.topics import ensure_topics, require_broker
 from connectors.logs import configure_logs
 from connectors.redis.client import require_redis
 from connectors.settings.ingest import Base

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import sys
 
-from connectors.kafka.tables import bars_source, ensure_topics, frames_query, outbox_sink, publish_query, require_broker
+from connectors.kafka.tables import bars_source, frames_query, outbox_sink, publish_query
+from connectors.kafka.topics import ensure_topics, require_broker
 from connectors.redis.client import require_redis
 from connectors.settings.outcomes_job import OutcomeSettings, parse_outcome_settings
 from udfs.operators.environment import Environment, environment_soon

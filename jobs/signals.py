@@ -22,12 +22,11 @@ from connectors.kafka.read import partition_count
 from connectors.kafka.tables import (
     bars_source,
     changes_source,
-    ensure_topics,
     frames_query,
     outbox_sink,
     publish_query,
-    require_broker,
 )
+from connectors.kafka.topics import ensure_topics, require_broker
 from connectors.redis.client import require_redis
 from connectors.settings.signals_job import JobSettings, parse_settings
 from models.serving.bundle import BundleError, bundle_folder, load_bundle

@@ -126,7 +126,8 @@ class Demo:
         client.close()
 
     def _publish(self, bootstrap: str, table: pd.DataFrame, rejects: list[Any], source: str, speed: float) -> None:
-        from connectors.kafka.publisher import Publisher, dead_letter
+        from connectors.kafka.publisher import Publisher
+        from models.dead_letters import dead_letter
 
         try:
             publisher = Publisher(bootstrap)

@@ -19,8 +19,9 @@ from connectors.ingest.dedupe import Dedupe
 from connectors.ingest.gaps import Gap, Holes, Outages, Range
 from connectors.ingest.sentiment import Scorer, text_of
 from connectors.ingest.staleness import Staleness
-from connectors.kafka.publisher import dead_letter, event_ms
+from connectors.kafka.publisher import event_ms
 from connectors.venues.base import COUNTS_FOR, Control, Stream, Venue, VenueSettings
+from models.dead_letters import dead_letter
 from models.events import ConnectionChange, Event, GapDeclared, GapEvent, GapFilled, GapUnfilled
 from models.messages import Bar, DeadLetter, Message, News, OptionSummary, Quote, Trade
 from models.trade.calendar import Calendar

@@ -29,7 +29,7 @@ from connectors.ingest.feeds import KafkaFeed
 from connectors.ingest.gaps import Gap
 from connectors.ingest.sentiment import Scorer, scorer, text_of
 from connectors.ingest.stream_ingest import CHECK_TOPIC, Intake, Sink
-from connectors.kafka.publisher import Publisher, dead_letter
+from connectors.kafka.publisher import Publisher
 from connectors.kafka.read import read_topic
 from connectors.kafka.security import kafka_client
 from connectors.redis.client import connect
@@ -39,6 +39,7 @@ from connectors.venues.backoff import Backoff
 from connectors.venues.base import Stream, VenueSettings
 from connectors.venues.history import History
 from connectors.venues.http import RefusedError, UnavailableError
+from models.dead_letters import dead_letter
 from models.events import Disconnected, Event, Refused
 from models.messages import TOPICS, Bar, Message, News, OptionSummary, Quote, Trade, decode
 from models.trade.calendar import calendar

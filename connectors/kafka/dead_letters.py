@@ -17,7 +17,7 @@ import msgspec
 
 from connectors.kafka.read import read_topic
 from connectors.kafka.security import kafka_client
-from connectors.kafka.tables import ensure_topics, require_broker
+from connectors.kafka.topics import ensure_topics, require_broker
 from models.messages import TOPICS, DeadLetter, decode, encode
 
 TOPIC = TOPICS[DeadLetter]

@@ -6,7 +6,6 @@ everything published before it is on the broker. A delivery that fails for good 
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 from connectors.kafka.security import kafka_client
@@ -25,25 +24,6 @@ def event_ms(message: Message) -> int:
     if isinstance(message, News):
         return message.updated_ms
     return message.timestamp_ms  # type: ignore[attr-defined,no-any-return]
-
-
-def dead_letter(
-    payload: bytes, reason: str, topic: str, field: str = "", partition: int = -1, offset: int = -1
-) -> DeadLetter:
-    """A dead letter for these bytes; partition and offset are -1 for what never had a place in Kafka."""
-    try:
-        text = payload.decode()
-    except UnicodeDecodeError:
-        text = None
-    return DeadLetter(
-        reason=reason,
-        topic=topic,
-        partition=partition,
-        offset=offset,
-        payload_base64=base64.b64encode(payload).decode(),
-        payload=text,
-        field=field,
-    )
 
 
 class Publisher:

@@ -18,7 +18,7 @@ import redis
 
 from bench.kill_taskmanager import await_task_managers
 from cli.local.servers import Broker, FlinkCluster, PythonProcess, RedisServer, lasting_port
-from connectors.kafka.tables import ensure_topics
+from connectors.kafka.topics import ensure_topics
 from connectors.paths import ROOT
 from models.messages import Bar
 from relay.users import open_store

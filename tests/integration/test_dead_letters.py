@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from cli.local.servers import Broker
 from cli.main import app
-from connectors.kafka.publisher import Publisher, dead_letter
+from connectors.kafka.publisher import Publisher
 from connectors.kafka.security import kafka_client
+from models.dead_letters import dead_letter
 
 pytestmark = pytest.mark.integration
 BARS = "dl-bars"

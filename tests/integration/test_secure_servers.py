@@ -8,7 +8,7 @@ import redis
 
 from connectors.kafka.publisher import Publisher
 from connectors.kafka.read import read_topic
-from connectors.kafka.tables import ensure_topics, require_broker
+from connectors.kafka.topics import ensure_topics, require_broker
 from connectors.redis.client import connect, connect_asyncio, require_redis
 from models.messages import FeatureRow, decode
 from tests.support.job import minute_bars, run_job

@@ -17,10 +17,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.kafka import publisher
-from connectors.kafka.tables import SEPARATOR
+from models import dead_letters
 from models.bar_columns import BAR_COLUMNS
 from models.messages import TIMEFRAME_MS, Bar, DeadLetter
+
+#: Joins the messages of a frame, as ``connectors.kafka.tables.frames_query`` does in SQL. JSON text cannot hold it.
+SEPARATOR = "\x1e"
 
 #: How far a bar's end may lie after the moment it was received (venue clocks drift; a wrong unit is far off).
 FUTURE_TOLERANCE_MS = 5 * 60_000
@@ -242,7 +244,7 @@ def _reason_of(payload: bytes, error: Exception) -> str:
 def dead_letter(topic: str, reject: Reject) -> DeadLetter:
     """The reject as it goes to the dead-letter topic."""
     partition, _, offset = reject.place.partition(":")
-    return publisher.dead_letter(
+    return dead_letters.dead_letter(
         reject.payload, reject.reason, topic, reject.field, partition=int(partition), offset=int(offset)
     )
 

@@ -16,13 +16,12 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from connectors.kafka.tables import SEPARATOR
 from connectors.settings.outcomes_job import OutcomeSettings
 from models.events import Event, EventDecoder, Split
 from models.messages import TIMEFRAME_MS, Outcome, Signal, encode
 from models.outcomes.performance import latest
 from models.outcomes.tracker import Series, Tracker
-from udfs.frames.codec import FrameReader, Reject, dead_letter
+from udfs.frames.codec import SEPARATOR, FrameReader, Reject, dead_letter
 from udfs.frames.output_batch import Outbox
 from udfs.state.layout import Layout, as_it_is
 
