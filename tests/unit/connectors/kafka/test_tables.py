@@ -1,10 +1,11 @@
-"""What `--exactly-once` sets together: guarantee, transactions' prefix and timeout, checkpoint interval."""
+"""Options of Kafka tables: what `--exactly-once` sets together, and how SQL joins the messages of a frame."""
 
 import pytest
 
-from connectors.kafka.tables import outbox_sink
+from connectors.kafka.tables import frames_query, outbox_sink
 from connectors.settings.outcomes_job import parse_outcome_settings
 from connectors.settings.signals_job import parse_settings
+from udfs.frames.codec import SEPARATOR
 
 #: `transaction.max.timeout.ms` of a Kafka broker that was not configured otherwise.
 BROKER_LIMIT_MS = 900_000
@@ -43,3 +44,7 @@ def test_an_interval_longer_than_a_transaction_may_live_is_refused(capsys):
     with pytest.raises(SystemExit):
         parse_settings(["--exactly-once", "--checkpoint-ms", "1000000"])
     assert "--checkpoint-ms" in capsys.readouterr().err
+
+
+def test_sql_joins_a_frame_by_the_character_that_the_reader_splits_at():
+    assert f"U&'\\{ord(SEPARATOR):04X}'" in frames_query(8, 20)
