@@ -20,19 +20,20 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.settings.signals_job import DEFAULT_BUNDLE, JobSettings
+from connectors.settings.signals_job import DEFAULT_BUNDLE
 from models.bar_columns import BAR_COLUMNS, CALENDARS
 from models.messages import Bar
 from models.serving.bundle import columns_of
 from models.serving.bundle_cache import Shelf
 from models.serving.drift import DriftMonitor
 from models.signals.emission import load_policy
+from models.signals.outputs import OUTPUT_TOPICS
 from models.signals.protections import Halts
 from models.trade.expiry import calendar_name
 from udfs.frames.codec import FeatureFrame, Part, PartScores, ScoreFrame
 from udfs.frames.output_batch import Record
 from udfs.kernel.compiler import FeatureConfig, Kernel
-from udfs.steps.decide_frames import Decider
+from udfs.steps.decide_frames import Decider, DecideSettings
 
 #: Between two snapshots of every engine's state.
 SNAPSHOT_S = 10
@@ -105,8 +106,8 @@ class Work:
     """Kernel, models and decisions of one process; ``prefix`` goes before the names of the output topics."""
 
     def __init__(self, prefix: str, policy: Path) -> None:
-        settings = JobSettings(out_prefix=prefix)
-        self.rows_topic, self.signals_topic = settings.topic("features"), settings.topic("trading-signals")
+        settings = DecideSettings(topics={name: prefix + name for name in OUTPUT_TOPICS})
+        self.rows_topic, self.signals_topic = settings.topics["features"], settings.topics["trading-signals"]
         self.kernel = Kernel(FeatureConfig())
         names = self.kernel.names
         shelf = Shelf(names, self.kernel.feature_set_hash)

@@ -15,8 +15,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from connectors.kafka.read import watermarks
 from connectors.kafka.security import kafka_client
-from models.messages import decode, encode
-from models.serving.rollout import CONTROL_TOPIC, ControlMessage
+from models.messages import encode
+from models.serving.rollout import CONTROL_TOPIC, ControlMessage, parse_message
 
 
 def ensure_topic(bootstrap: str, topic: str = CONTROL_TOPIC, timeout_s: float = 10.0) -> None:
@@ -63,7 +63,7 @@ def history(bootstrap: str, topic: str = CONTROL_TOPIC, timeout_s: float = 10.0)
     found = []
     for offset, value in records(bootstrap, topic, timeout_s):
         with contextlib.suppress(msgspec.MsgspecError):
-            found.append(parse(value, offset))
+            found.append(parse_message(value, offset))
     return found
 
 
@@ -90,12 +90,3 @@ def records(bootstrap: str, topic: str = CONTROL_TOPIC, timeout_s: float = 10.0)
         raise ConnectionError(f"Kafka at {bootstrap}: {error.args[0].str()}: is the broker running there?") from None
     finally:
         consumer.close()
-
-
-def parse(value: bytes, offset: int) -> ControlMessage:
-    """A stored message with its offset as ``sequence``; raises ``msgspec.MsgspecError`` for anything else.
-
-    >>> parse(b'{"kind": "promote", "effective_ms": 5, "bundle": "b"}', 7).sequence
-    7
-    """
-    return msgspec.structs.replace(decode(value, ControlMessage), sequence=offset)

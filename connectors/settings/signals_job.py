@@ -11,11 +11,8 @@ from pydantic_settings import SettingsConfigDict
 from connectors.settings.flink_job import StreamSettings, parse
 from models.events import Event
 from models.messages import News, OptionSummary
-from models.serving.rollout import SHADOW_TOPIC
+from models.signals.outputs import OUTPUT_TOPICS
 from models.signals.protections import RiskControl
-
-#: The topics that the job writes.
-OUTPUTS = ("trading-signals", "features", "dead-letter", SHADOW_TOPIC)
 
 DEFAULT_BUNDLE = "daily-swing"
 
@@ -63,7 +60,7 @@ class JobSettings(StreamSettings):
 
     def output_topics(self) -> list[str]:
         """Every topic the job writes."""
-        return [self.topic(name) for name in OUTPUTS]
+        return [self.topic(name) for name in OUTPUT_TOPICS]
 
 
 def parse_settings(arguments: list[str]) -> JobSettings:

@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.messages import Action
+from models.messages import Action, decode
 from models.serving.manifest import Life, Manifest
 
 #: The topic of :class:`ControlMessage`: one partition, kept for ever, read from its beginning.
@@ -54,6 +54,15 @@ class ControlMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     timeframe: str = ""
     issued_ms: int = 0
     reason: str = ""
+
+
+def parse_message(value: bytes, offset: int) -> ControlMessage:
+    """A stored message with its Kafka offset as ``sequence``; raises ``msgspec.MsgspecError`` for anything else.
+
+    >>> parse_message(b'{"kind": "promote", "effective_ms": 5, "bundle": "b"}', 7).sequence
+    7
+    """
+    return msgspec.structs.replace(decode(value, ControlMessage), sequence=offset)
 
 
 class Change(msgspec.Struct, frozen=True):

@@ -30,6 +30,9 @@ REGISTRIES = {
 }
 #: Modules that load by a name which a user gives, never one of ours.
 LOADERS_OF_USERS = {"connectors.ingest.sentiment"}
+#: Folders of pure logic, and what they must not know: where messages come from and how a job is configured.
+PURE = ("udfs.steps", "udfs.frames", "udfs.kernel", "udfs.features", "udfs.state")
+OUTSIDE = ("connectors.kafka", "connectors.redis", "connectors.settings")
 #: The home of pyflink besides the jobs.
 FLINK_ROOM = ROOT / "udfs" / "operators"
 FLINK_JOBS = {"jobs/signals.py", "jobs/bars.py", "jobs/outcomes.py"}
@@ -128,6 +131,12 @@ def test_imports_point_down(name: str) -> None:
     package = name.partition(".")[0]
     upward = {module for module in graph_of_all[name] if module.partition(".")[0] not in ALLOWED[package] | {package}}
     assert not upward, f"{name} must not import {sorted(upward)}"
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if f"{name}.".startswith(tuple(f"{room}." for room in PURE))])
+def test_pure_logic_knows_neither_servers_nor_settings(name: str) -> None:
+    found = {module for module in graph_of_all[name] if f"{module}.".startswith(tuple(f"{room}." for room in OUTSIDE))}
+    assert not found, f"{name} must not import {sorted(found)}: take plain values"
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder or "packages")

@@ -23,12 +23,27 @@ from models.outcomes.tracker import Tracker
 from udfs.frames.output_batch import Outbox
 from udfs.operators.jvm_encoding import carrier
 from udfs.state.series import GroupsState
-from udfs.steps.outcome_frames import OutcomeFrames, changed_records, outdated_keys, restore
+from udfs.steps.outcome_frames import FollowSettings, OutcomeFrames, changed_records, outdated_keys, restore
 
 #: The watermark at the end of a bounded input.
 _END_OF_INPUT = 9_223_372_036_854_775_807
 #: The watermark before the first.
 _BEFORE_ALL = -9_223_372_036_854_775_808
+
+
+def follow_settings(settings: OutcomeSettings) -> FollowSettings:
+    """What following signals takes from the job's settings."""
+    return FollowSettings(
+        bars_topic=settings.bars_topic,
+        signals_topic=settings.signals_topic,
+        status_topic=settings.status_topic,
+        outcomes_topic=settings.topic("signal-outcomes"),
+        dead_letter_topic=settings.topic("dead-letter"),
+        groups=settings.groups,
+        cost_bps=settings.cost_bps,
+        retention_ms=None if settings.replay else settings.history_hours * 3_600_000,
+        update_every_ms=settings.update_every_ms,
+    )
 
 
 class FollowSignals(KeyedProcessFunction):
@@ -45,7 +60,7 @@ class FollowSignals(KeyedProcessFunction):
     def open(self, runtime_context: RuntimeContext) -> None:
         """Claim the state, connect to Redis, compile."""
         keep_packages_readable()
-        self._frames = OutcomeFrames(self._settings)
+        self._frames = OutcomeFrames(follow_settings(self._settings))
         self._carrier = carrier(self._settings.execution_mode)
         self._trackers: dict[int, Tracker] = {}
         self._keys: dict[int, set[str]] = {}

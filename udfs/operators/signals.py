@@ -21,6 +21,7 @@ from connectors.redis.status import SystemStatus
 from connectors.redis.writer import RedisStore
 from connectors.settings.signals_job import JobSettings
 from models.signals.emission import STATE_COLUMNS, PolicyConfig
+from models.signals.outputs import OUTPUT_TOPICS
 from models.signals.protections import ACCOUNT_COLUMNS, Halts
 from udfs.frames.codec import FeatureFrame, ScoreFrame, latest_values, unpack_features, unpack_scores
 from udfs.operators.jvm_encoding import carrier
@@ -51,12 +52,18 @@ class FrameSignals(KeyedProcessFunction):
         keep_packages_readable()
         from models.serving.bundle_cache import Shelf
         from models.trade.expiry import calendar
-        from udfs.steps.decide_frames import Decider
+        from udfs.steps.decide_frames import Decider, DecideSettings
 
         self._carrier = carrier(self._settings.execution_mode)
         self._shelf = shelf = Shelf(self._names, self._hash)
         self._bundle = shelf.get(self._settings.bundle)
-        self._decider = Decider(shelf.get, self._names, self._hash, self._settings, self._policy)
+        decide = DecideSettings(
+            topics={name: self._settings.topic(name) for name in OUTPUT_TOPICS},
+            side_topics=self._settings.side_topics,
+            feature_rows=self._settings.feature_rows,
+            emit_from_ms=self._settings.emit_from_ms or 0,
+        )
+        self._decider = Decider(shelf.get, self._names, self._hash, decide, self._policy)
         self._states = SeriesStates(
             runtime_context.get_map_state(MapStateDescriptor("last_said", Types.STRING(), Types.PICKLED_BYTE_ARRAY())),
             self._decider.new_states,

@@ -11,11 +11,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.kafka.bundle_changes import parse
 from models.serving.bundle import MANIFEST, BundleError, bundle_folder
 from models.serving.bundle_cache import Shelf
 from models.serving.manifest import decode_manifest
-from models.serving.rollout import ControlMessage, ControlState, apply, split, verify_message
+from models.serving.rollout import ControlMessage, ControlState, apply, parse_message, split, verify_message
 from udfs.frames.codec import Part
 
 _decode = msgspec.json.Decoder(ControlState).decode
@@ -68,7 +67,7 @@ class BundleControl:
     def _applied(self, state: ControlState, offset: int, payload: bytes) -> tuple[ControlState, str]:
         """The state after an announcement, and why it was refused; one for other bars concerns another job."""
         try:
-            message = parse(payload, offset)
+            message = parse_message(payload, offset)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             return state, f"not a bundle change: {error}"
         if message.timeframe and message.timeframe != self._timeframe:

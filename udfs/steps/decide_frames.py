@@ -6,13 +6,14 @@ One decision a bar, always written to topic ``features``; a signal only when the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.settings.signals_job import OUTPUTS, JobSettings
 from models.messages import QUALITY, TIMEFRAME_MS, Action, Contribution, FeatureRow, News, Signal, encode
 from models.serving import drift
 from models.serving import rollout as control
@@ -22,6 +23,7 @@ from models.serving.rollout import SHADOW_TOPIC, ShadowScore
 from models.signals.decide import REQUIRED_FEATURES, NoSignal, cancellation, decide, signal_id
 from models.signals.emission import CAUSES, TRIGGERS, UNCHANGED, Policy, PolicyConfig
 from models.signals.hash_chain import record_hash, seal
+from models.signals.outputs import OUTPUT_TOPICS
 from models.signals.protections import Halts
 from models.trade.expiry import calendar, calendar_name
 from udfs.frames.codec import FeatureFrame, Part, PartScores, ScoreFrame, dead_letter
@@ -79,6 +81,21 @@ def judge(bundle: Bundle | None, scores: PartScores, end_ms: NDArray[np.float64]
     return Verdict(bundle, scores, decision._replace(confidence=confidence), strange, expired)
 
 
+@dataclass(frozen=True)
+class DecideSettings:
+    """Where decisions go, and which of them are sent.
+
+    ``topics``: the name of each output topic by its usual name. ``side_topics``: the message type of each topic that
+    travels in frames beside the bars. ``feature_rows``: send a row per bar. ``emit_from_ms``: send only what follows
+    from bars that end at or after this (epoch ms).
+    """
+
+    topics: Mapping[str, str] = field(default_factory=lambda: {name: name for name in OUTPUT_TOPICS})
+    side_topics: Mapping[str, type[Any]] = field(default_factory=dict)
+    feature_rows: bool = True
+    emit_from_ms: int = 0
+
+
 class Decider:
     """Decides frames; holds nothing of the stream (the caller holds each series' state row).
 
@@ -90,14 +107,14 @@ class Decider:
         bundles: Callable[[str], Bundle],
         names: Sequence[str],
         feature_set_hash: str,
-        settings: JobSettings,
+        settings: DecideSettings,
         policy: PolicyConfig | None = None,
     ) -> None:
         self._bundles, self.names, self.hash = bundles, tuple(names), feature_set_hash
-        self._topics = {name: settings.topic(name) for name in OUTPUTS}
+        self._topics = settings.topics
         self._side_topics = settings.side_topics
         self._write_rows = settings.feature_rows
-        self._emit_from_ms = settings.emit_from_ms or 0
+        self._emit_from_ms = settings.emit_from_ms
         self._policy = Policy(policy)
         self._required = np.array([self.names.index(name) for name in REQUIRED_FEATURES])
         self._price, self._atr = self.names.index("current_price"), self.names.index("atr_14")

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import msgspec
 
-from connectors.settings.outcomes_job import OutcomeSettings
 from models.events import Event, EventDecoder, Split
 from models.messages import TIMEFRAME_MS, Outcome, Signal, encode
 from models.outcomes.performance import latest
@@ -52,19 +52,39 @@ class FrameOutcomes(msgspec.Struct):
     signals_refused: int = 0
 
 
+@dataclass(frozen=True)
+class FollowSettings:
+    """Which topics hold what, and how signals are followed.
+
+    ``retention_ms``: event time for which bars are kept, behind what was reached (None: for ever); ``cost_bps``: costs
+    of a round trip in basis points of the entry price; ``update_every_ms``: least event time between two updates of an
+    open signal.
+    """
+
+    bars_topic: str = "market-data-bars"
+    signals_topic: str = "trading-signals"
+    status_topic: str = "market-data-status"
+    outcomes_topic: str = "signal-outcomes"
+    dead_letter_topic: str = "dead-letter"
+    groups: int = 8
+    cost_bps: float = 0.0
+    retention_ms: float | None = None
+    update_every_ms: int = 60_000
+
+
 class OutcomeFrames:
     """Takes frames apart and lets a group's tracker follow them."""
 
-    def __init__(self, settings: OutcomeSettings) -> None:
-        self._bars_topic, self._signals_topic, self._status_topic = settings.source_topics
-        self._out, self._dead = settings.topic("signal-outcomes"), settings.topic("dead-letter")
+    def __init__(self, settings: FollowSettings) -> None:
+        self._bars_topic, self._signals_topic = settings.bars_topic, settings.signals_topic
+        self._status_topic = settings.status_topic
+        self._out, self._dead = settings.outcomes_topic, settings.dead_letter_topic
         self._reader = FrameReader(settings.groups)
         self._settings = settings
 
     def new_tracker(self) -> Tracker:
         """A tracker for one symbol group."""
-        retention_ms = None if self._settings.replay else self._settings.history_hours * 3_600_000
-        return Tracker(self._settings.cost_bps, retention_ms, self._settings.update_every_ms)
+        return Tracker(self._settings.cost_bps, self._settings.retention_ms, self._settings.update_every_ms)
 
     def take(
         self, tracker: Tracker, group: int, messages: str, places: str, clock_ms: float = float("inf")

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from connectors.settings.signals_job import JobSettings
 from models.messages import FeatureRow, Signal, decode, encode
 from models.serving.bundle import bundle_path, load_bundle
 from models.serving.bundle_cache import Shelf
@@ -19,7 +18,7 @@ from udfs.frames.codec import FeatureFrame, Part, PartScores, ScoreFrame, pack, 
 from udfs.kernel.compiler import BAR_COLUMNS, FeatureConfig, Kernel
 from udfs.operators.score import Score
 from udfs.steps.bundle_plan import BundleControl
-from udfs.steps.decide_frames import Decider, judge
+from udfs.steps.decide_frames import Decider, DecideSettings, judge
 
 KERNEL = Kernel(FeatureConfig())
 NAMES, HASH = KERNEL.names, KERNEL.feature_set_hash
@@ -122,9 +121,8 @@ def scored(frame, worker=None):
     return unpack_scores(worker.eval(pd.Series([pack(frame)]))[0])
 
 
-def decided(frame, scores, settings=None):
-    settings = settings or JobSettings(_cli_parse_args=[])
-    decider = Decider(Shelf(NAMES, HASH).get, NAMES, HASH, settings)
+def decided(frame, scores):
+    decider = Decider(Shelf(NAMES, HASH).get, NAMES, HASH, DecideSettings())
     return decider.decide(
         frame, scores, decider.new_states(1), np.zeros(1, np.int64), decider.new_account(), {"A": ""}, Halts()
     )  # fmt: skip
@@ -214,7 +212,7 @@ def test_an_empty_frame_passes_through():
 
 @pytest.mark.parametrize("bundle", ["daily-swing", "minute-day"])
 def test_the_warm_up_walks_the_whole_way_of_a_signal(bundle):
-    decider = Decider(Shelf(NAMES, HASH).get, NAMES, HASH, JobSettings(_cli_parse_args=[]))
+    decider = Decider(Shelf(NAMES, HASH).get, NAMES, HASH, DecideSettings())
     (signal,) = decider.warm_up(bundle).signals
     assert signal.action == "buy"
     assert signal.features_used

@@ -1,10 +1,15 @@
 """Halts and kill switch among the frames of bars."""
 
-from connectors.settings.signals_job import JobSettings
+from models.events import Event
 from models.messages import News, OptionSummary, encode
 from models.signals.protections import Halts, RiskControl
 from udfs.frames.codec import group_of, part_controls
 from udfs.steps.halts import apply_controls, key_of_group
+
+KINDS = {
+    "market-data-status": Event, "market-data-news": News, "market-data-options": OptionSummary,
+    "risk-control": RiskControl,
+}  # fmt: skip
 
 
 def status(kind, at_ms, symbol="AAPL", **fields):
@@ -26,7 +31,7 @@ def test_halts_and_kill_become_spans_and_the_rest_is_refused():
             b'{"symbol": "AAPL"}'), ("market-data-options:0:1", encode(OptionSummary(symbol="AAPL", timestamp_ms=1))),
             status("split", 60),
         ],
-        JobSettings(_cli_parse_args=[]).side_topics,
+        KINDS,
     )  # fmt: skip
     assert news == [story]
     assert unknown_kinds == ["moon"]

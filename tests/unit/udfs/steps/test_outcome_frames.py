@@ -5,13 +5,12 @@ import random
 
 import pytest
 
-from connectors.settings.outcomes_job import OutcomeSettings
 from connectors.venues.history import split as announced_split
 from models.events import Split
 from models.messages import Bar, DeadLetter, Outcome, Signal, decode, encode, topic_of
 from models.outcomes.tracker import Tracker
 from udfs.frames.codec import group_of
-from udfs.steps.outcome_frames import OutcomeFrames, changed_records, outdated_keys, restore
+from udfs.steps.outcome_frames import FollowSettings, OutcomeFrames, changed_records, outdated_keys, restore
 
 MINUTE = 60_000
 BASE = 1_000_000_020_000
@@ -51,7 +50,7 @@ def take(frames, tracker, *messages):
 
 
 def test_a_frame_of_all_topics_gives_outcomes_by_symbol_and_event_time():
-    frames = OutcomeFrames(OutcomeSettings(cost_bps=10.0))
+    frames = OutcomeFrames(FollowSettings(cost_bps=10.0))
     given = take(frames, frames.new_tracker(), signal("s", 0), bar(0), bar(1, high=105.0))
     told = sent(given.records, "signal-outcomes", Outcome)
     assert [(one.status, one.pnl_percent) for one in told] == [("active", pytest.approx(-0.1)), ("hit_target", 3.9)]
@@ -72,7 +71,7 @@ SPLITS = {
 
 @pytest.mark.parametrize("event", SPLITS.values(), ids=SPLITS)
 def test_a_split_is_applied_before_and_after_a_restart(event):
-    frames = OutcomeFrames(OutcomeSettings())
+    frames = OutcomeFrames(FollowSettings())
     tracker, records = frames.new_tracker(), {}
     for some in ([("market-data-status", event)], [signal("s", 0), bar(0)]):
         take(frames, tracker, *some)
@@ -87,7 +86,7 @@ def test_a_split_is_applied_before_and_after_a_restart(event):
 
 def test_a_split_as_ingestion_publishes_it_reaches_outcomes():
     """10 for 1, known a week ahead: the open buy is neither stopped nor gains by it."""
-    frames = OutcomeFrames(OutcomeSettings(cost_bps=0.0))
+    frames = OutcomeFrames(FollowSettings(cost_bps=0.0))
     tracker = frames.new_tracker()
     event = announced_split("AAPL", "polygon", "2001-09-10", 10, 1, BASE - 7 * 86_400_000)
     before = signal("s", 0, life=100_000, entry=1200.0)
@@ -100,7 +99,7 @@ def test_a_split_as_ingestion_publishes_it_reaches_outcomes():
 
 
 def test_what_cannot_be_used_is_a_dead_letter_with_its_place():
-    frames = OutcomeFrames(OutcomeSettings(history_hours=0.5))
+    frames = OutcomeFrames(FollowSettings(retention_ms=30 * MINUTE))
     tracker = frames.new_tracker()
     broken = ("trading-signals", b'{"signal_id": 7}')
     bytes_ = ("market-data-status", b"\xff\xfe")
@@ -118,14 +117,14 @@ def test_what_cannot_be_used_is_a_dead_letter_with_its_place():
 
 
 def test_a_bar_the_signals_job_refuses_cannot_end_a_signal():
-    frames = OutcomeFrames(OutcomeSettings())
+    frames = OutcomeFrames(FollowSettings())
     given = take(frames, frames.new_tracker(), signal("s", 0), bar(0, low=-5.0), bar(1))
     assert [one.status for one in sent(given.records, "signal-outcomes", Outcome)] == ["active"]
     assert given.bars_refused == 1
 
 
 def test_a_message_that_holds_the_separator_does_not_take_its_neighbours_along():
-    frames = OutcomeFrames(OutcomeSettings())
+    frames = OutcomeFrames(FollowSettings())
     poison = ("trading-signals", b'{"a": "\x1e"}')
     given = take(frames, frames.new_tracker(), bar(0, high=105.0), poison, signal("s", 0))
     assert [one.status for one in sent(given.records, "signal-outcomes", Outcome)] == ["hit_target"]
@@ -141,7 +140,7 @@ def test_frames_cut_anywhere_and_restarts_between_them_change_nothing(seed):
         messages.append(bar(i, price, price + rng.random(), price - rng.random(), price))
         if rng.random() < 0.4:
             messages.append(signal(f"s{i}", i + 1, rng.choice([1, 10, 60]), rng.choice([1, -1]), price))
-    settings = OutcomeSettings(replay=True)
+    settings = FollowSettings()
     frames = OutcomeFrames(settings)
     whole = take(frames, frames.new_tracker(), *messages).records
     tracker, records, pieces = frames.new_tracker(), {}, []
@@ -159,7 +158,7 @@ def test_frames_cut_anywhere_and_restarts_between_them_change_nothing(seed):
 
 
 def test_state_does_not_grow_with_the_history():
-    frames = OutcomeFrames(OutcomeSettings(history_hours=4.0))
+    frames = OutcomeFrames(FollowSettings(retention_ms=240 * MINUTE))
     tracker, keys = frames.new_tracker(), set()
     for i in range(0, 6_000, 50):
         take(frames, tracker, signal(f"s{i}", i, 20), *(bar(j) for j in range(i, i + 50)))
