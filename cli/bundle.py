@@ -280,13 +280,11 @@ def _announce(
 def _check_features(bundle: Bundle, feature_config: Path | None) -> None:
     """Stops unless jobs with that configuration compute what the bundle reads, as it was trained."""
     from models.serving.bundle import BundleError
-    from udfs.kernel.catalogue import FeatureConfig, chosen, parameters_of
+    from udfs.kernel.catalogue import FeatureConfig, feature_set
 
     try:
         config = FeatureConfig.from_json(feature_config.read_text()) if feature_config else FeatureConfig()
-        families = chosen(config).items()
-        names = [output.name for name, family in families for output in family.outputs(parameters_of(name, config))]
-        bundle.check_features(names, config.hash)
+        bundle.check_features(feature_set(config))
     except BundleError as error:
         _stop(f"refused: {error}")
     except (OSError, ValueError) as error:

@@ -31,12 +31,14 @@ from connectors.redis.client import require_redis
 from connectors.settings.signals_job import JobSettings, parse_settings
 from models.serving.bundle import BundleError, bundle_folder, load_bundle
 from models.signals.emission import PolicyConfig, load_policy
-from udfs.kernel.compiler import FeatureConfig, Kernel
+from udfs.kernel.catalogue import FeatureConfig, feature_set
+from udfs.kernel.compiler import Kernel
 from udfs.operators.environment import Environment, environment_soon
 from udfs.operators.features import CHANGES, FrameFeatures
 from udfs.operators.jvm_encoding import carrier
 from udfs.operators.score import score_function
 from udfs.operators.signals import FrameSignals
+from udfs.steps.decide_frames import require_features
 
 
 def build(environment: Environment, settings: JobSettings) -> None:
@@ -68,7 +70,7 @@ def build(environment: Environment, settings: JobSettings) -> None:
         changes_source(settings.kafka, settings.model_topic, bounded=settings.replay, group=settings.group_id)
     )
     t_env.create_temporary_function(
-        "score", score_function(settings.bundle, kernel.names, kernel.feature_set_hash, settings.execution_mode)
+        "score", score_function(settings.bundle, kernel.feature_set, settings.execution_mode)
     )
 
     # (symbol_group, messages, places): raw JSON of many bars, joined in the JVM
@@ -99,7 +101,7 @@ def build(environment: Environment, settings: JobSettings) -> None:
     )  # fmt: skip
 
     # (topic, event_ms, payloads): decisions as outgoing messages; keyed state holds what was last said of each symbol
-    signals = FrameSignals(kernel.names, kernel.feature_set_hash, settings, policy_of(settings))
+    signals = FrameSignals(kernel.feature_set, settings, policy_of(settings))
     records = (
         t_env.to_data_stream(scored)
         .key_by(lambda frame: frame[0])
@@ -127,8 +129,9 @@ def check(settings: JobSettings) -> None:
     if settings.redis:
         require_redis(settings.redis)
     policy_of(settings)
-    kernel = Kernel(features_of(settings))
-    load_bundle(bundle_folder(settings.bundle)).check_features(kernel.names, kernel.feature_set_hash)
+    job = feature_set(features_of(settings))
+    require_features(job.names)
+    load_bundle(bundle_folder(settings.bundle)).check_features(job)
     ensure_topics(settings.kafka, [*settings.source_topics, *settings.output_topics()])
     control_topic.ensure_topic(settings.kafka, settings.model_topic)
 

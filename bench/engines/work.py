@@ -110,7 +110,7 @@ class Work:
         self.rows_topic, self.signals_topic = settings.topics["features"], settings.topics["trading-signals"]
         self.kernel = Kernel(FeatureConfig())
         names = self.kernel.names
-        shelf = Shelf(names, self.kernel.feature_set_hash)
+        shelf = Shelf(self.kernel.feature_set)
         self._bundle = bundle = shelf.get(DEFAULT_BUNDLE)
         self._columns = columns_of(bundle.features, names)
         self._part = Part(DEFAULT_BUNDLE)
@@ -118,7 +118,7 @@ class Work:
         assert reference is not None, "the shipped bundle has a reference sample"
         assert bundle.reference is not None, "the shipped bundle has a reference sample"
         self._drift = DriftMonitor(bundle.features, reference, bundle.reference)
-        self._decider = Decider(shelf.get, names, self.kernel.feature_set_hash, settings, load_policy(policy))
+        self._decider = Decider(shelf.get, self.kernel.feature_set, settings, load_policy(policy))
         self._calendars: dict[str, float] = {}
         self._warm_up()
 

@@ -27,6 +27,7 @@ from models import backends
 from models.backends.base import Matrix, Model
 from models.messages import CLASSES
 from models.serving import calibration, ensemble
+from models.serving.feature_set import FeatureSet, families_hash, families_needed, why_unfit
 from models.serving.manifest import BundleError, Manifest, ModelSpec, decode_manifest, digest, encode_manifest
 from models.serving.signing import check_signature
 from models.serving.timeouts import Runner
@@ -110,6 +111,11 @@ def silences(
     return found
 
 
+def needed_by(manifest: Manifest) -> dict[str, str]:
+    """The feature families that a bundle needs, by name, with their hashes; empty if they are not known."""
+    return manifest.families or families_needed(manifest.features, manifest.feature_set_hash)
+
+
 class Bundle:
     """A verified bundle. ``id`` (name@digest) is what signals name; for one calling thread at a time.
 
@@ -121,7 +127,8 @@ class Bundle:
         self.name = manifest.name
         self.id = f"{manifest.name}@{manifest.digest[:8]}"
         self.features = manifest.features
-        self.feature_set_hash = manifest.feature_set_hash
+        #: What its signals name: the hash of its families; that of the whole set where the manifest names none.
+        self.feature_set_hash = families_hash(manifest.families) if manifest.families else manifest.feature_set_hash
         self.weights = np.array([spec.weight for spec in manifest.models])
         self.thresholds = manifest.thresholds
         self.reference = reference
@@ -135,19 +142,10 @@ class Bundle:
         ).reshape(len(manifest.models), len(manifest.features))
         self._runner = Runner()
 
-    def check_features(self, names: Sequence[str], feature_set_hash: str) -> None:
+    def check_features(self, job: FeatureSet) -> None:
         """Raises :class:`BundleError` if the job lacks one of the inputs or computes them differently."""
-        absent = [name for name in self.features if name not in names]
-        if absent:
-            raise BundleError(
-                f"bundle {self.id} needs features the job does not compute: {', '.join(absent)} (the job has "
-                f"{', '.join(names)}): switch their families on, or train a bundle on the job's features"
-            )
-        if self.feature_set_hash != feature_set_hash:
-            raise BundleError(
-                f"bundle {self.id} was trained on feature set {self.feature_set_hash!r}, the job computes "
-                f"{feature_set_hash!r}: run the job with the bundle's feature settings, or train it again"
-            )
+        if reason := why_unfit(self.features, needed_by(self.manifest), self.manifest.feature_set_hash, job):
+            raise BundleError(f"bundle {self.id} {reason}")
 
     def score(self, matrix: Matrix) -> Scores:
         """Every model's calibrated probabilities of each row of ``matrix`` (float64[n, features], NaN: missing)."""

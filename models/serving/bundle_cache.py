@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from models.serving.bundle import Bundle, bundle_folder, load_bundle
+from models.serving.feature_set import FeatureSet
 
 #: In force, before it, and in shadow, with one to spare.
 BUNDLES_MAX = 4
@@ -17,8 +18,8 @@ BUNDLES_MAX = 4
 class Shelf:
     """Bundles by reference: a shipped bundle's name or a folder, as a control message names it. For one thread."""
 
-    def __init__(self, feature_names: tuple[str, ...] = (), feature_set_hash: str = "") -> None:
-        self._feature_names, self._hash = feature_names, feature_set_hash
+    def __init__(self, job: FeatureSet | None = None) -> None:
+        self._job = job
         self._bundles: OrderedDict[str, Bundle] = OrderedDict()
 
     def get(self, reference: str) -> Bundle:
@@ -27,8 +28,8 @@ class Shelf:
             self._bundles.move_to_end(reference)
             return self._bundles[reference]
         bundle = load_bundle(bundle_folder(reference))
-        if self._feature_names:
-            bundle.check_features(self._feature_names, self._hash)
+        if self._job is not None:
+            bundle.check_features(self._job)
         self._bundles[reference] = bundle
         if len(self._bundles) > BUNDLES_MAX:
             self._bundles.popitem(last=False)[1].close()

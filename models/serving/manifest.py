@@ -112,6 +112,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """All of ``manifest.json``. ``files`` maps a file to its sha256; ``digest`` is the manifest's own.
 
     ``feature_set_hash`` is the hash of the feature catalogue the rows came from; ``features`` the inputs in order;
+    ``families`` the feature families behind them with their hashes (:mod:`models.serving.feature_set`);
     ``library_versions`` what the files were written with; ``metrics`` the walk-forward figures, each beside its
     baseline.
     """
@@ -134,6 +135,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     library_versions: dict[str, str] = msgspec.field(default_factory=dict)
     metrics: dict[str, Any] = msgspec.field(default_factory=dict)
     files: dict[str, str] = msgspec.field(default_factory=dict)
+    families: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     digest: str = ""
 
 

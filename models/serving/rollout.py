@@ -40,9 +40,11 @@ class ControlMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """One change of bundle, for the bars that end at or after ``effective_ms``.
 
     ``bundle`` is a shipped bundle's name or a folder that every worker can read; ``bundle_id`` (name@digest) and
-    ``feature_set_hash`` are what the sender verified there. ``sequence`` grows with each message of a topic (its Kafka
-    offset); a message at or below the last one applied changes nothing, so reading the topic twice is harmless.
-    ``timeframe`` limits the change to jobs on such bars ("": any).
+    ``feature_set_hash`` are what the sender verified there; a worker checks the families that the bundle needs.
+
+    ``sequence`` grows with each message of a topic (its Kafka offset); a message at or below the last one applied
+    changes nothing, so reading the topic twice is harmless. ``timeframe`` limits the change to jobs on such bars ("":
+    any).
     """
 
     kind: Kind
@@ -164,17 +166,12 @@ def split(state: ControlState, end_ms: npt.NDArray[np.int64]) -> list[tuple[str,
     return [(bundle, np.sort(np.concatenate(parts))) for bundle, parts in rows.items()]
 
 
-def verify_message(message: ControlMessage, manifest: Manifest, bundle_id: str, feature_set_hash: str) -> str:
-    """Why a job with that feature set must not use the bundle it found under ``message.bundle``; "" if it may."""
+def verify_message(message: ControlMessage, manifest: Manifest, bundle_id: str) -> str:
+    """Why a job must not use the bundle it found under ``message.bundle``; "" if it may."""
     if message.bundle_id and message.bundle_id != bundle_id:
         return f"announced as {message.bundle_id}, but the folder holds {bundle_id}: copy the bundle to every worker"
     if message.timeframe and message.timeframe != manifest.timeframe:
         return f"announced for {message.timeframe} bars, but it was trained on {manifest.timeframe} bars"
-    if manifest.feature_set_hash != feature_set_hash:
-        return (
-            f"trained on feature set {manifest.feature_set_hash!r}, the job computes {feature_set_hash!r}: "
-            "run the job with the bundle's feature settings, or train it again"
-        )
     return ""
 
 

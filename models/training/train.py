@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,7 @@ def train(
         timeframe=config.timeframe,
         features=config.inputs,
         feature_set_hash=feature_set_hash,
+        families=_families(features, config.inputs),
         models=tuple(part.spec for part in fitted),
         thresholds=thresholds,
         label=config.label,
@@ -106,6 +107,13 @@ def train(
         files={name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
     )
     return manifest, files, extra
+
+
+def _families(features: pd.DataFrame, inputs: Sequence[str]) -> dict[str, str] | msgspec.UnsetType:
+    """The hash of each feature family behind the inputs, where the table of features names its families."""
+    every: dict[str, list[Any]] = features.attrs.get("families", {})
+    needed = {name: str(known) for name, (known, outputs) in every.items() if set(outputs) & set(inputs)}
+    return needed or msgspec.UNSET
 
 
 def step_count(config: TrainConfig) -> int:

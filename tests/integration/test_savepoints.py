@@ -131,7 +131,7 @@ def test_a_family_is_added_and_the_bundle_swapped_across_a_savepoint(rig, kafka,
     cluster, whole, _ = rig
     everything = Kernel(FeatureConfig())
     narrow = FeatureConfig(families=tuple({*everything.family_of.values()} - {"averages"}))
-    (tmp_path / "features.json").write_text(narrow.to_json())
+    (tmp_path / "features.json").write_bytes(msgspec.json.encode(narrow))
     own = [
         "--feature-config",
         str(tmp_path / "features.json"),

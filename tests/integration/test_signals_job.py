@@ -189,7 +189,7 @@ def test_a_bundle_of_other_features_is_refused_naming_both(kafka, tmp_path: Path
 
 def test_features_that_the_bundle_lacks_and_a_broken_configuration_are_named(kafka, tmp_path: Path) -> None:
     fewer = tmp_path / "fewer.json"
-    fewer.write_text(FeatureConfig(families=("rsi", "macd")).to_json())
+    fewer.write_bytes(msgspec.json.encode(FeatureConfig(families=("rsi", "macd"))))
     done = run_job("--kafka", kafka.bootstrap, "--feature-config", str(fewer), timeout_s=60)
     assert done.returncode == 1
     assert "needs features the job does not compute: bb_position" in done.stderr

@@ -15,7 +15,6 @@ from connectors.ingest import connection, supervisor
 from connectors.ingest.dedupe import Dedupe
 from connectors.ingest.gaps import Gap
 from connectors.ingest.stream_ingest import Intake
-from connectors.settings.outcomes_job import OutcomeSettings
 from connectors.settings.signals_job import JobSettings
 from connectors.venues import load
 from connectors.venues.base import Stream, VenueSettings
@@ -27,7 +26,7 @@ from models.trade.calendar import calendar
 from simulators.harness import Collected
 from udfs.frames.codec import group_of
 from udfs.steps.halts import apply_controls
-from udfs.steps.outcome_frames import OutcomeFrames
+from udfs.steps.outcome_frames import FollowSettings, OutcomeFrames
 from udfs.steps.side_inputs import SideInputs, due_ms
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "venues"
@@ -101,7 +100,7 @@ def test_every_reader_takes_it_alike(number):
     assert (heard.refused, heard.unknown_kinds) == ([], [])
     assert bool(halts.spans) == isinstance(event, Halt | Pause) or isinstance(event, Resume)
 
-    frames = OutcomeFrames(OutcomeSettings())
+    frames = OutcomeFrames(FollowSettings())
     tracker = frames.new_tracker()
     given = frames.take(tracker, group_of(event.symbol, 8), wire.decode("latin-1"), f"{TOPIC}:0:1")
     assert (given.signals_refused, list(given.records)) == (0, [])
@@ -122,7 +121,7 @@ def test_every_reader_takes_it_alike(number):
 @pytest.mark.parametrize("event", [e for e in EVENTS if isinstance(e, Split)], ids=lambda e: f"{e.source}-{e.ratio:g}")
 def test_a_split_means_the_same_to_features_and_outcomes(event):
     """The price of one share before and after: both readers convert with the same ratio, from the same bar on."""
-    frames = OutcomeFrames(OutcomeSettings(cost_bps=0.0))
+    frames = OutcomeFrames(FollowSettings(cost_bps=0.0))
     tracker = frames.new_tracker()
     start = event.effective_ms
     day = 86_400_000

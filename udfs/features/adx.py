@@ -13,6 +13,8 @@ from typing import Any
 from models.bar_columns import HIGH, LOW
 from udfs.features.base import PREV_CLOSE, PREV_HIGH, PREV_LOW, Output, State
 
+#: Raised with any change of a formula.
+VERSION = 1
 PARAMETERS = {"period": 14, "strong": 25.0}
 PLUS, MINUS, RANGE, ADX = range(4)
 

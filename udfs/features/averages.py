@@ -11,6 +11,8 @@ from typing import Any
 from models.bar_columns import CLOSE
 from udfs.features.base import Output, State
 
+#: Raised with any change of a formula.
+VERSION = 1
 PARAMETERS: dict[str, Any] = {"lookback_periods": (5, 10, 20, 50, 200), "slope": 5}
 
 

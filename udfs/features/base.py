@@ -2,6 +2,7 @@
 
 A family module has
 
+- ``VERSION``: raised with any change of a formula, so that bundles trained on the old one are refused;
 - ``PARAMETERS``: its periods and thresholds with their defaults (:class:`FeatureConfig` may override any);
 - ``state(p) -> State``: the cells it keeps for a symbol;
 - ``outputs(p) -> tuple[Output, ...]``: what it computes;

@@ -15,6 +15,8 @@ from typing import Any
 from models.bar_columns import CLOSE
 from udfs.features.base import Output, State
 
+#: Raised with any change of a formula.
+VERSION = 1
 PARAMETERS = {"period": 5, "deviations": 2.0, "squeeze": 0.1}
 TOTAL = 0
 

@@ -16,6 +16,8 @@ from typing import Any
 from models.bar_columns import CLOSE, START
 from udfs.features.base import MINUTES_TO_CLOSE, PREV_END, SESSION, Output, State
 
+#: Raised with any change of a formula.
+VERSION = 1
 PARAMETERS: dict[str, Any] = {}
 
 

@@ -12,6 +12,8 @@ from typing import Any
 from models.bar_columns import CLOSE
 from udfs.features.base import Output, State
 
+#: Raised with any change of a formula.
+VERSION = 1
 PARAMETERS = {"fast": 12, "slow": 26, "signal": 9}
 FAST, SLOW, SIGNAL, BEFORE = range(4)
 

@@ -10,6 +10,8 @@ from typing import Any
 from models.bar_columns import CLOSE
 from udfs.features.base import Output, State
 
+#: Raised with any change of a formula.
+VERSION = 1
 PARAMETERS: dict[str, Any] = {"lags": (1, 3, 5, 10)}
 
 

@@ -22,6 +22,8 @@ from models.jit import inner
 from udfs.features.base import MISSING, PREV_END, Output, State
 
 EVENTS = "news"
+#: Raised with any change of a formula.
+VERSION = 1
 PARAMETERS: dict[str, Any] = {"hours": (1, 24), "articles_max": 32}
 HOUR_MS = 3_600_000.0
 CREATED, KNOWN, SCORE, IDENTITY = range(4)

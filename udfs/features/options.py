@@ -23,6 +23,8 @@ from models.jit import inner
 from udfs.features.base import LAST_END, MISSING, STALE, WARMING, Output, State
 
 EVENTS = "options"
+#: Raised with any change of a formula.
+VERSION = 1
 PARAMETERS: dict[str, Any] = {"year": 252, "iv_days_min": 20, "volume_days_min": 5, "span": 20, "stale_days": 4.0}
 WAITING_MAX = 2
 KNOWN, TIME, CALL, PUT, RATIO, IV = range(6)

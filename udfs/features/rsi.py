@@ -13,6 +13,8 @@ from typing import Any
 from models.bar_columns import CLOSE
 from udfs.features.base import PREV_CLOSE, Output, State
 
+#: Raised with any change of a formula.
+VERSION = 1
 PARAMETERS = {"period": 14, "overbought": 70.0, "oversold": 30.0, "momentum": 5}
 GAIN, LOSS = range(2)
 

@@ -13,6 +13,8 @@ from typing import Any
 from models.bar_columns import CLOSE, HIGH, LOW
 from udfs.features.base import Output, State
 
+#: Raised with any change of a formula.
+VERSION = 1
 PARAMETERS = {"fast_k": 5, "slow_k": 3, "slow_d": 3, "overbought": 80.0, "oversold": 20.0}
 TOTAL_K, TOTAL_D, FLAT = range(3)
 

@@ -14,6 +14,8 @@ from typing import Any
 from models.bar_columns import CLOSE, HIGH, LOW
 from udfs.features.base import BARS_PER_YEAR, PREV_CLOSE, Output, State
 
+#: Raised with any change of a formula.
+VERSION = 1
 PARAMETERS: dict[str, Any] = {"periods": (5, 10, 20), "atr": 14}
 
 

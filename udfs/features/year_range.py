@@ -19,6 +19,8 @@ from models.bar_columns import CLOSE, HIGH, LOW
 from models.jit import inner, njit_ieee
 from udfs.features.base import DAY, JUMPED, Output, State
 
+#: Raised with any change of a formula.
+VERSION = 1
 PARAMETERS: dict[str, Any] = {"days": 364}
 TODAY, TODAY_HIGH, TODAY_LOW, TOP, TOP_DAY, BOTTOM, BOTTOM_DAY, SINCE_DAY = range(8)
 

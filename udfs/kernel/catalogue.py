@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from models.bar_columns import CALENDARS
+from models.serving.feature_set import FeatureSet, family_hash
 from models.trade.expiry import calendar_name
 
 
@@ -78,15 +79,11 @@ class FeatureConfig:
         text = json.dumps([self.resolved(), names], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def to_json(self) -> str:
-        """The configuration as JSON; :meth:`from_json` reads it back."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
-
     @classmethod
     def from_json(cls, text: str | bytes) -> FeatureConfig:
         """The configuration in ``text``; an unknown field is named.
 
-        >>> FeatureConfig.from_json(FeatureConfig(calendar="24/7").to_json()).calendar
+        >>> FeatureConfig.from_json('{"calendar": "24/7"}').calendar
         '24/7'
         """
         data = json.loads(text)
@@ -125,3 +122,19 @@ def parameters_of(name: str, config: FeatureConfig) -> dict[str, Any]:
             raise ValueError(f"feature family {name!r} has no parameter {key!r}; it has: {', '.join(values)}")
         values[key] = value
     return values
+
+
+def feature_set(config: FeatureConfig) -> FeatureSet:
+    """What a job with this configuration computes, and the identity of each family.
+
+    What the configuration says of all families (calendar, gaps, jumps) counts among the parameters of each.
+    """
+    names: list[str] = []
+    hashes: dict[str, str] = {}
+    shared = {"calendar": config.calendar, "gap_sessions": config.gap_sessions, "jump_limit": config.jump_limit}
+    for name, module in chosen(config).items():
+        parameters = parameters_of(name, config)
+        outputs = [output.name for output in module.outputs(parameters)]
+        hashes[name] = family_hash(name, module.VERSION, parameters | shared, outputs)
+        names += outputs
+    return FeatureSet(names=tuple(names), hash=config.hash, families=hashes)

@@ -77,8 +77,9 @@ class Kernel:
     """The composed families of one :class:`FeatureConfig`.
 
     ``names`` are the outputs in column order, ``outputs`` their descriptions, ``feature_set_hash`` 16 hex digits over
-    the configuration and the names. A symbol's state in one timeframe is a row of ``state_size`` float64 cells (what
-    one revision needs included); ``layout_hash`` names its layout.
+    the configuration and the names; ``feature_set`` is what bundles are checked against.
+    A symbol's state in one timeframe
+    is a row of ``state_size`` float64 cells (what one revision needs included); ``layout_hash`` names its layout.
     """
 
     def __init__(self, config: FeatureConfig | None = None) -> None:
@@ -93,7 +94,13 @@ class Kernel:
             twice = sorted({n for n in self.names if self.names.count(n) > 1})
             raise ValueError(f"two features have the same name: {', '.join(twice)}")
         self._columns = {name: i for i, name in enumerate(self.names)}
-        self.feature_set_hash = self.config.hash
+        self.feature_set = catalogue.feature_set(self.config)
+        self.feature_set_hash = self.feature_set.hash
+        #: The hash and the outputs of each family.
+        self.families = {
+            name: [self.feature_set.families[name], [output.name for output in outs]]
+            for name, outs in by_family.items()
+        }
         self._lay_out()
         self._module = _load(self._source(by_family))
         self._run = self._module.run

@@ -142,7 +142,8 @@ def features_table(
 
     Columns: symbol, timeframe, start_ms, every name of the catalogue (float64, NaN where ``quality`` says why), and
     ``quality``, one character a feature (``models.messages.QUALITY``). ``side_inputs`` are News, OptionSummary and
-    split events. The frame's ``attrs`` hold ``feature_set_hash`` and ``names``.
+    split events. The frame's ``attrs`` hold ``feature_set_hash``, ``names`` and
+    ``families`` (name -> hash, outputs).
     """
     kernel = kernel or Kernel(config)
     rows, names = series_of(table)
@@ -155,7 +156,7 @@ def features_table(
     text = quality.tobytes().decode("ascii")
     width = len(kernel.names)
     made["quality"] = [text[i : i + width] for i in range(0, len(text), width)]
-    made.attrs.update(feature_set_hash=kernel.feature_set_hash, names=list(kernel.names))
+    made.attrs.update(feature_set_hash=kernel.feature_set_hash, names=list(kernel.names), families=kernel.families)
     return made
 
 

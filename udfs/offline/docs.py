@@ -7,6 +7,7 @@ import inspect
 from models.messages import QUALITY
 from udfs.kernel.catalogue import families
 from udfs.kernel.compiler import Kernel
+from udfs.steps.decide_frames import READ_BY_DECIDING
 
 _HEAD = """# Features
 
@@ -41,13 +42,16 @@ An ignored bar changes no state; its row is all NaN with quality `s`.
 
 Which families are computed, and how, is data: a JSON file for `signals features --config`, `signals run
 --feature-config`
-and `signals bundle promote --feature-config`. It has a hash of its own, which is on every row, bundle and signal; a job
-refuses a bundle of another. Each field may be left out:
+and `signals bundle promote --feature-config`. Its hash is on every row. A bundle names the families that it needs, each
+with a hash over its version, parameters and outputs: a job refuses a bundle only if it computes one of those otherwise.
+The signals job itself reads {decided} by name and refuses to start without them. Each field may be left out:
 
 ```json
-{{"families": ["rsi", "macd"], "parameters": {{"rsi": {{"period": 10}}}}, "lookback_periods": [5, 20],
+{{"lookback_periods": [5, 10, 20, 50, 100, 200], "parameters": {{"year_range": {{"days": 182}}}},
  "calendar": "XNYS", "gap_sessions": 1.0, "jump_limit": 20.0}}
 ```
+
+`"families": ["rsi", "macd", ...]` limits what is computed; `signals features` takes any list.
 
 A family added to a running job starts cold and the others keep their state; one that is removed is dropped.
 """
@@ -60,9 +64,14 @@ def _number(value: float | None) -> str:
 def page() -> str:
     """The whole page."""
     kernel = Kernel()
+    decided = ", ".join(f"`{name}`" for name in READ_BY_DECIDING)
     size = len(kernel.encode_state(kernel.new_states(1)[0]))
     quality = "\n".join(f"- `{code}` {meaning}" for code, meaning in QUALITY.items())
-    parts = [_HEAD.format(count=len(kernel.names), hash=kernel.feature_set_hash, bytes=size, quality=quality)]
+    parts = [
+        _HEAD.format(
+            decided=decided, count=len(kernel.names), hash=kernel.feature_set_hash, bytes=size, quality=quality
+        )
+    ]
     for name, module in families().items():
         parts.append(f"\n## {name}\n\n{inspect.getdoc(module)}\n")
         defaults = ", ".join(f"`{k}` {v}" for k, v in module.PARAMETERS.items())

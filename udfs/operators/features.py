@@ -87,7 +87,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
         self._kernel = Kernel(self._config)
         self._reader = FrameReader(settings.groups)
         self._control = BundleControl(
-            settings.bundle, self._history, self._kernel.names, self._kernel.feature_set_hash
+            settings.bundle, self._history, self._kernel.feature_set
         )  # fmt: skip
         self._states = SeriesStates(
             runtime_context.get_map_state(MapStateDescriptor("series", Types.STRING(), Types.PICKLED_BYTE_ARRAY())),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +12,7 @@ from pyflink.table import FunctionContext
 from pyflink.table.udf import ScalarFunction, UserDefinedScalarFunctionWrapper, udf
 
 from connectors.gc_tuning import freeze_startup_objects
+from models.serving.feature_set import FeatureSet
 from udfs.frames.codec import FeatureFrame, Part, PartScores, ScoreFrame, pack, unpack_features
 from udfs.operators.jvm_encoding import carrier
 
@@ -30,11 +30,11 @@ class Score(ScalarFunction):
     """Series of packed FeatureFrames in, series of packed ScoreFrames out. Holds no state of the stream.
 
     ``bundle`` is the job's own, a shipped name or a folder that the worker can read; frames name the bundles that score
-    them. ``names`` is the catalogue's feature order, from which a bundle's inputs are picked by name.
+    them. ``job`` is what the job computes; from its names a bundle's inputs are picked by name.
     """
 
-    def __init__(self, bundle: str, names: Sequence[str], feature_set_hash: str, execution_mode: str) -> None:
-        self._bundle_name, self._names, self._hash = bundle, tuple(names), feature_set_hash
+    def __init__(self, bundle: str, job: FeatureSet, execution_mode: str) -> None:
+        self._bundle_name, self._job, self._names = bundle, job, job.names
         self._mode = execution_mode
 
     def open(self, function_context: FunctionContext) -> None:
@@ -42,7 +42,7 @@ class Score(ScalarFunction):
         from models.serving.bundle_cache import Shelf
 
         self._carrier = carrier(self._mode)
-        self._shelf = Shelf(self._names, self._hash)
+        self._shelf = Shelf(self._job)
         self._monitors: dict[str, DriftMonitor] = {}
         self._told_s = time.monotonic()
         bundle = self._shelf.get(self._bundle_name)
@@ -132,12 +132,10 @@ def _inputs(frame: FeatureFrame, part: Part, columns: NDArray[np.int64]) -> NDAr
     return values[:, columns] if not part.rows else values[part.bar_numbers(len(frame))][:, columns]
 
 
-def score_function(
-    bundle: str, names: Sequence[str], feature_set_hash: str, execution_mode: str
-) -> UserDefinedScalarFunctionWrapper:
+def score_function(bundle: str, job: FeatureSet, execution_mode: str) -> UserDefinedScalarFunctionWrapper:
     """:class:`Score` as Flink calls it."""
     return udf(
-        Score(bundle, names, feature_set_hash, execution_mode),
+        Score(bundle, job, execution_mode),
         result_type=carrier(execution_mode).frame_data_type,
         func_type="pandas",
     )

@@ -7,7 +7,7 @@ a replay after a failure changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from connectors.paths import keep_packages_readable
 from connectors.redis.status import SystemStatus
 from connectors.redis.writer import RedisStore
 from connectors.settings.signals_job import JobSettings
+from models.serving.feature_set import FeatureSet
 from models.signals.emission import STATE_COLUMNS, PolicyConfig
 from models.signals.outputs import OUTPUT_TOPICS
 from models.signals.protections import ACCOUNT_COLUMNS, Halts
@@ -37,10 +38,8 @@ HALTS = Layout("halts", b"SPH", 1, earlier={0: as_it_is})
 class FrameSignals(KeyedProcessFunction):
     """Scored frame (symbol_group, frame, scores) in, outgoing messages of each topic out."""
 
-    def __init__(
-        self, names: Sequence[str], feature_set_hash: str, settings: JobSettings, policy: PolicyConfig
-    ) -> None:
-        self._names, self._hash, self._settings, self._policy = tuple(names), feature_set_hash, settings, policy
+    def __init__(self, job: FeatureSet, settings: JobSettings, policy: PolicyConfig) -> None:
+        self._job, self._names, self._settings, self._policy = job, job.names, settings, policy
 
     @property
     def output_type(self) -> TypeInformation:
@@ -55,7 +54,7 @@ class FrameSignals(KeyedProcessFunction):
         from udfs.steps.decide_frames import Decider, DecideSettings
 
         self._carrier = carrier(self._settings.execution_mode)
-        self._shelf = shelf = Shelf(self._names, self._hash)
+        self._shelf = shelf = Shelf(self._job)
         self._bundle = shelf.get(self._settings.bundle)
         decide = DecideSettings(
             topics={name: self._settings.topic(name) for name in OUTPUT_TOPICS},
@@ -63,7 +62,7 @@ class FrameSignals(KeyedProcessFunction):
             feature_rows=self._settings.feature_rows,
             emit_from_ms=self._settings.emit_from_ms or 0,
         )
-        self._decider = Decider(shelf.get, self._names, self._hash, decide, self._policy)
+        self._decider = Decider(shelf.get, self._job, decide, self._policy)
         self._states = SeriesStates(
             runtime_context.get_map_state(MapStateDescriptor("last_said", Types.STRING(), Types.PICKLED_BYTE_ARRAY())),
             self._decider.new_states,

@@ -5,7 +5,7 @@ The pure part of the feature operator's broadcast side; the rules are :mod:`mode
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from models.serving.bundle import MANIFEST, BundleError, bundle_folder
 from models.serving.bundle_cache import Shelf
+from models.serving.feature_set import FeatureSet
 from models.serving.manifest import decode_manifest
 from models.serving.rollout import ControlMessage, ControlState, apply, parse_message, split, verify_message
 from udfs.frames.codec import Part
@@ -21,17 +22,15 @@ _decode = msgspec.json.Decoder(ControlState).decode
 
 
 class BundleControl:
-    """Applies announcements for a job that began with ``initial`` and computes the named features.
+    """Applies announcements for a job that began with ``initial`` and computes ``job``.
 
     ``history`` is what stood on the control topic when the job was started, as (offset, bytes): a replay must know it
     before its first bar. Bundles are verified where they are used, on the worker.
     """
 
-    def __init__(
-        self, initial: str, history: Iterable[tuple[int, bytes]], names: Sequence[str], feature_set_hash: str
-    ) -> None:
-        self._initial, self._history, self._hash = initial, list(history), feature_set_hash
-        self._shelf = Shelf(tuple(names), feature_set_hash)
+    def __init__(self, initial: str, history: Iterable[tuple[int, bytes]], job: FeatureSet) -> None:
+        self._initial, self._history = initial, list(history)
+        self._shelf = Shelf(job)
         self._timeframe = decode_manifest(bundle_folder(initial).joinpath(MANIFEST).read_bytes()).timeframe
         self._stored: str | None = ""
         self._state = ControlState(initial=initial)
@@ -80,7 +79,7 @@ class BundleControl:
             bundle = self._shelf.get(message.bundle)
         except BundleError as error:
             return str(error)
-        return verify_message(message, bundle.manifest, bundle.id, self._hash)
+        return verify_message(message, bundle.manifest, bundle.id)
 
     @staticmethod
     def _parts(found: list[tuple[str, NDArray[np.int64]]], n: int) -> list[Part]:

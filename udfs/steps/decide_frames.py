@@ -19,6 +19,7 @@ from models.serving import drift
 from models.serving import rollout as control
 from models.serving.bundle import Bundle, columns_of, silences
 from models.serving.ensemble import ACTIONS, NONE, Decision, combine
+from models.serving.feature_set import FeatureSet
 from models.serving.rollout import SHADOW_TOPIC, ShadowScore
 from models.signals.decide import REQUIRED_FEATURES, NoSignal, cancellation, decide, signal_id
 from models.signals.emission import CAUSES, TRIGGERS, UNCHANGED, Policy, PolicyConfig
@@ -96,6 +97,20 @@ class DecideSettings:
     emit_from_ms: int = 0
 
 
+#: Features that deciding reads by name, whatever a bundle needs.
+READ_BY_DECIDING = (*REQUIRED_FEATURES, "current_price", "atr_14")
+
+
+def require_features(names: Sequence[str]) -> None:
+    """Raise ValueError unless a job that computes these features can decide: it reads some of them by name."""
+    lacking = [name for name in READ_BY_DECIDING if name not in names]
+    if lacking:
+        raise ValueError(
+            f"feature configuration: deciding reads {', '.join(lacking)}, which it does not compute: leave out "
+            '"families" or add theirs (rsi, macd, volume, context, volatility), and leave their periods as they are'
+        )
+
+
 class Decider:
     """Decides frames; holds nothing of the stream (the caller holds each series' state row).
 
@@ -105,12 +120,12 @@ class Decider:
     def __init__(
         self,
         bundles: Callable[[str], Bundle],
-        names: Sequence[str],
-        feature_set_hash: str,
+        job: FeatureSet,
         settings: DecideSettings,
         policy: PolicyConfig | None = None,
     ) -> None:
-        self._bundles, self.names, self.hash = bundles, tuple(names), feature_set_hash
+        require_features(job.names)
+        self._bundles, self.names, self.hash = bundles, job.names, job.hash
         self._topics = settings.topics
         self._side_topics = settings.side_topics
         self._write_rows = settings.feature_rows
@@ -212,7 +227,7 @@ class Decider:
                     frame, verdict, int(place_in[i]), bars, values, i, explained[i], TRIGGERS[said.trigger[i]]
                 )
             else:
-                made = self._cancellation(frame, verdict.scores.bundle_id, bars, i, int(said.cancels[i]))
+                made = self._cancellation(frame, verdict, bars, i, int(said.cancels[i]))
             if isinstance(made, NoSignal):
                 withheld[i] = made.reason
                 causes[made.reason] = causes.get(made.reason, 0) + 1
@@ -240,10 +255,10 @@ class Decider:
         return judge(bundle, scores, bars[scores.part.bar_numbers(n), 1])
 
     def _cancellation(
-        self, frame: FeatureFrame, bundle: str, bars: NDArray[np.float64], i: int, withdrawn: int
+        self, frame: FeatureFrame, verdict: Verdict, bars: NDArray[np.float64], i: int, withdrawn: int
     ) -> Signal:
         symbol, timeframe, _ = frame.series[int(frame.row_series()[i])]
-        end_ms = int(bars[i, 1])
+        end_ms, bundle = int(bars[i, 1]), verdict.scores.bundle_id
         return cancellation(
             symbol=symbol,
             timeframe=timeframe,
@@ -252,7 +267,7 @@ class Decider:
             cancels=signal_id(symbol, timeframe, end_ms, withdrawn, bundle),
             price=float(bars[i, 5]),
             bundle=bundle,
-            feature_set_hash=self.hash,
+            feature_set_hash=verdict.bundle.feature_set_hash if verdict.bundle else self.hash,
             emitted_ms=int(time.time() * 1000),
         )
 
@@ -314,7 +329,7 @@ class Decider:
             features=dict(zip(self.names, row, strict=True)),
             contributions=contributions,
             missing={name: QUALITY[mark] for name, mark in zip(self.names, quality, strict=True) if mark != "."},
-            feature_set_hash=self.hash,
+            feature_set_hash=verdict.bundle.feature_set_hash if verdict.bundle else self.hash,
             bundle=scores.bundle_id,
             emitted_ms=int(time.time() * 1000),
             trigger=trigger,

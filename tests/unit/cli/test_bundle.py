@@ -1,13 +1,12 @@
 """``signals bundle`` without a broker: list, verify, reweigh, and what promote refuses before it calls anybody."""
 
-import json
-
 import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
 from models.messages import Outcome, Signal, encode
-from models.serving.bundle import bundle_names, bundle_path, load_bundle
+from models.serving.bundle import bundle_names, bundle_path, load_bundle, needed_by
+from models.serving.feature_set import why_unfit
 
 NOBODY = ["--kafka", "127.0.0.1:1"]
 
@@ -17,11 +16,14 @@ def bundle(*arguments):
 
 
 def test_the_shipped_bundles_fit_the_features_of_this_release():
-    from udfs.kernel.catalogue import FeatureConfig
+    from udfs.kernel.catalogue import FeatureConfig, feature_set
 
+    job = feature_set(FeatureConfig())
     for name in bundle_names():
-        manifest = json.loads((bundle_path(name) / "manifest.json").read_bytes())
-        assert manifest["feature_set_hash"] == FeatureConfig().hash, f"train again: signals train {name}"
+        manifest = load_bundle(bundle_path(name)).manifest
+        needed = needed_by(manifest)
+        assert needed, f"train again: signals train {name}"
+        assert why_unfit(manifest.features, needed, manifest.feature_set_hash, job) == ""
 
 
 def test_list_shows_sound_bundles_and_names_the_broken(folder):

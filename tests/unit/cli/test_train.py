@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from models.serving.bundle import load_bundle
-from udfs.kernel.catalogue import FeatureConfig
+from models.serving.feature_set import families_hash
+from udfs.kernel.catalogue import FeatureConfig, feature_set
 
 CONFIG = """
 name = "tiny"
@@ -69,8 +70,13 @@ def test_bars_to_a_bundle_with_its_report(place):
     assert "1,399 bars of 2 symbols, 1 rejected" in said.output
     assert "than taking the same side on every bar" in said.output
     bundle = load_bundle(place / "one")
-    config = FeatureConfig()
-    assert bundle.feature_set_hash == config.hash
+    job = feature_set(FeatureConfig())
+    assert bundle.manifest.feature_set_hash == job.hash
+    assert bundle.manifest.families == {
+        name: identity for name, identity in job.families.items() if name in bundle.manifest.families
+    }
+    assert {"rsi", "macd", "volatility"} <= bundle.manifest.families.keys() < job.families.keys()
+    assert bundle.feature_set_hash == families_hash(bundle.manifest.families)
     assert "<svg" in (place / "one.html").read_text()
     again = train(place / "tiny.toml", "--out", place / "two")
     assert again.exit_code == 0

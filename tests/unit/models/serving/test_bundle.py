@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from models.serving.bundle import BundleError, load_bundle, write_bundle
+from models.serving.feature_set import FeatureSet
 from models.serving.manifest import FORMAT, ModelSpec, decode_manifest, encode_manifest
 
 ROOT = Path(__file__).parents[4]
@@ -193,11 +194,11 @@ def test_a_wrong_shape_names_both(bundle):
 
 
 def test_check_features_names_both_sides(bundle):
-    bundle.check_features(("extra", *bundle.features), "hash-of-test")
+    bundle.check_features(FeatureSet(names=("extra", *bundle.features), hash="hash-of-test"))
     with pytest.raises(BundleError, match=r"does not compute: rsi_14 \(the job has macd,"):
-        bundle.check_features(bundle.features[1:], "hash-of-test")
+        bundle.check_features(FeatureSet(names=bundle.features[1:], hash="hash-of-test"))
     with pytest.raises(BundleError, match="'hash-of-test', the job computes 'other'"):
-        bundle.check_features(bundle.features, "other")
+        bundle.check_features(FeatureSet(names=bundle.features, hash="other"))
 
 
 # -- refusals -------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import pytest
 
 from models.serving.bundle import BundleError
 from models.serving.bundle_cache import BUNDLES_MAX, Shelf
+from models.serving.feature_set import FeatureSet
 
 
 def test_a_bundle_is_loaded_once_and_the_least_used_leaves(folder, tmp_path):
@@ -23,8 +24,8 @@ def test_a_bundle_is_loaded_once_and_the_least_used_leaves(folder, tmp_path):
 
 def test_a_bundle_of_other_features_is_refused(folder, trained):
     features = trained[0].features
-    Shelf(features, "hash-of-test").get(str(folder))
+    Shelf(FeatureSet(names=features, hash="hash-of-test")).get(str(folder))
     with pytest.raises(BundleError, match="'hash-of-test', the job computes 'other'"):
-        Shelf(features, "other").get(str(folder))
+        Shelf(FeatureSet(names=features, hash="other")).get(str(folder))
     with pytest.raises(BundleError, match="no bundle named 'absent'"):
         Shelf().get("absent")

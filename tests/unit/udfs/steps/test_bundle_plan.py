@@ -21,7 +21,7 @@ from udfs.steps.bundle_plan import BundleControl
 from udfs.steps.decide_frames import Decider, DecideSettings, judge
 
 KERNEL = Kernel(FeatureConfig())
-NAMES, HASH = KERNEL.names, KERNEL.feature_set_hash
+JOB = KERNEL.feature_set
 OPEN_MS = 1_699_972_200_000  # 2023-11-14 09:30 in New York
 ENDS = np.array([100, 200, 300, 400])
 
@@ -31,7 +31,7 @@ def announcement(kind, effective_ms, bundle="", **fields):
 
 
 def control(history=()):
-    return BundleControl("daily-swing", history, NAMES, HASH)
+    return BundleControl("daily-swing", history, JOB)
 
 
 def planned(found):
@@ -105,7 +105,8 @@ def frame_of(parts, shadows, n=220):
     bars[:, :2] += OPEN_MS - bars[0, 0]
     _, values, quality = KERNEL.compute(KERNEL.new_states(1), np.zeros(n, np.int64), bars)
     return FeatureFrame(
-        0, len(NAMES), [("A", "1m", "")], np.zeros(n, np.int32).tobytes(), bars[:, : len(BAR_COLUMNS[:8])].tobytes(),
+        0, len(JOB.names), [("A", "1m", "")], np.zeros(n, np.int32).tobytes(),
+        bars[:, : len(BAR_COLUMNS[:8])].tobytes(),
         values.tobytes(), quality.tobytes(), parts, shadows, [],
     )  # fmt: skip
 
@@ -116,13 +117,13 @@ def rows(*numbers):
 
 def scored(frame, worker=None):
     if worker is None:
-        worker = Score("daily-swing", NAMES, HASH, "thread")
+        worker = Score("daily-swing", JOB, "thread")
         worker.open(None)
     return unpack_scores(worker.eval(pd.Series([pack(frame)]))[0])
 
 
 def decided(frame, scores):
-    decider = Decider(Shelf(NAMES, HASH).get, NAMES, HASH, DecideSettings())
+    decider = Decider(Shelf(JOB).get, JOB, DecideSettings())
     return decider.decide(
         frame, scores, decider.new_states(1), np.zeros(1, np.int64), decider.new_account(), {"A": ""}, Halts()
     )  # fmt: skip
@@ -190,7 +191,7 @@ def test_confidence_falls_for_strange_rows_and_for_a_bundle_past_its_age(age_ms,
 
 
 def test_drift_figures_come_now_and_then_and_change_no_score():
-    worker = Score("daily-swing", NAMES, HASH, "thread")
+    worker = Score("daily-swing", JOB, "thread")
     worker.open(None)
     frame = frame_of([Part("daily-swing")], [], n=700)
     first = scored(frame, worker)
@@ -204,7 +205,7 @@ def test_drift_figures_come_now_and_then_and_change_no_score():
 
 
 def test_an_empty_frame_passes_through():
-    frame = FeatureFrame.without_bars(0, len(NAMES), [b"{}"])
+    frame = FeatureFrame.without_bars(0, len(JOB.names), [b"{}"])
     scores = scored(frame)
     assert scores == ScoreFrame([], [], score_us=scores.score_us, scored_ms=scores.scored_ms)
     assert len(decided(frame, scores).records) == 1
@@ -212,7 +213,7 @@ def test_an_empty_frame_passes_through():
 
 @pytest.mark.parametrize("bundle", ["daily-swing", "minute-day"])
 def test_the_warm_up_walks_the_whole_way_of_a_signal(bundle):
-    decider = Decider(Shelf(NAMES, HASH).get, NAMES, HASH, DecideSettings())
+    decider = Decider(Shelf(JOB).get, JOB, DecideSettings())
     (signal,) = decider.warm_up(bundle).signals
     assert signal.action == "buy"
     assert signal.features_used
