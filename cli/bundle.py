@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from models.serving.bundle import Bundle
-    from models.serving.rollout import ControlMessage, ControlState, Kind
+    from models.serving.rollout import Kind, RolloutMessage, RolloutState
 
 bundle_app = typer.Typer(help="Model bundles: what there is, whether it is whole, and which one scores.")
 
@@ -67,7 +67,7 @@ def list_(
     for line in broken:
         typer.secho(f"refused: {line}", fg="red", err=True)
     if kafka:
-        _show_control(kafka)
+        _show_rollout(kafka)
 
 
 @bundle_app.command()
@@ -245,7 +245,7 @@ def _announce(
     import time
 
     from connectors.kafka.bundle_changes import announce
-    from models.serving.rollout import ControlMessage
+    from models.serving.rollout import RolloutMessage
 
     now_ms = time.time_ns() // 1_000_000
     try:
@@ -255,7 +255,7 @@ def _announce(
     loaded = _load(bundle) if bundle else None
     if loaded:
         _check_features(loaded, feature_config)
-    message = ControlMessage(
+    message = RolloutMessage(
         kind=kind,
         effective_ms=effective_ms,
         bundle=_reachable(bundle),
@@ -298,7 +298,7 @@ def _reachable(bundle: str) -> str:
     return bundle if not bundle or bundle in bundle_names() else str(Path(bundle).resolve())
 
 
-def _show_control(kafka: str) -> None:
+def _show_rollout(kafka: str) -> None:
     from connectors.kafka.bundle_changes import history
 
     try:
@@ -311,17 +311,17 @@ def _show_control(kafka: str) -> None:
     typer.echo(f"now in force: {_now(state)}")
 
 
-def state_after(messages: list[ControlMessage]) -> ControlState:
+def state_after(messages: list[RolloutMessage]) -> RolloutState:
     """What those changes come to; "the job's own" stands for the bundle each job was started with."""
-    from models.serving.rollout import ControlState, apply
+    from models.serving.rollout import RolloutState, apply
 
-    state = ControlState(initial="the job's own")
+    state = RolloutState(initial="the job's own")
     for message in messages:
         state = apply(state, message)
     return state
 
 
-def _now(state: ControlState) -> str:
+def _now(state: RolloutState) -> str:
     import time
 
     from models.serving.rollout import bundle_in_force, shadow_in_force
@@ -331,7 +331,7 @@ def _now(state: ControlState) -> str:
     return bundle_in_force(state, now_ms) + (f", with {shadowed} in shadow" if shadowed else "")
 
 
-def _line(message: ControlMessage) -> str:
+def _line(message: RolloutMessage) -> str:
     named = message.bundle_id or message.bundle
     why = f" ({message.reason})" if message.reason else ""
     return f"{message.sequence:>4}  from {_time(message.effective_ms)}  {message.kind} {named}{why}"

@@ -18,7 +18,7 @@ _Symbol = Annotated[str, typer.Option(help="one symbol; * for all")]
 _Groups = Annotated[int, typer.Option(min=1, help="symbol groups of the job (its --groups)")]
 _At = Annotated[int | None, typer.Option(help="event time in epoch ms from which it holds; default: now")]
 _Reason = Annotated[str, typer.Option(help="kept with the message")]
-_Topic = Annotated[str, typer.Option(help="the job's --control-topic")]
+_Topic = Annotated[str, typer.Option(help="the job's --kill-switch-topic")]
 
 
 def kill(
@@ -59,11 +59,11 @@ def _send(kind: str, kafka: str, symbol: str, groups: int, effective_ms: int | N
     from connectors.kafka.security import kafka_client
     from connectors.kafka.topics import ensure_topics, require_broker
     from models.messages import encode
-    from models.signals.protections import RiskControl
+    from models.signals.protections import KillSwitch
     from udfs.steps.halts import key_of_group
 
     at_ms = int(time.time() * 1000) if effective_ms is None else effective_ms
-    control = RiskControl(kind="kill" if kind == "kill" else "resume", effective_ms=at_ms, symbol=symbol, reason=reason)
+    message = KillSwitch(kind="kill" if kind == "kill" else "resume", effective_ms=at_ms, symbol=symbol, reason=reason)
     keys = [symbol] if symbol != "*" else [key_of_group(group, groups) for group in range(groups)]
     try:
         require_broker(kafka)
@@ -73,7 +73,7 @@ def _send(kind: str, kafka: str, symbol: str, groups: int, effective_ms: int | N
         raise typer.Exit(2) from None
     producer = Producer(kafka_client(kafka, partitioner="murmur2_random"))
     for key in keys:
-        producer.produce(topic, encode(control), key, timestamp=max(at_ms, 0))
+        producer.produce(topic, encode(message), key, timestamp=max(at_ms, 0))
     if producer.flush(30):
         typer.echo(f"signals: {kafka} did not take the message within 30 s", err=True)
         raise typer.Exit(1)

@@ -17,7 +17,7 @@ import sys
 
 from pyflink.table.expressions import call, col
 
-from connectors.kafka import bundle_changes as control_topic
+from connectors.kafka import bundle_changes
 from connectors.kafka.read import partition_count
 from connectors.kafka.tables import (
     bars_source,
@@ -67,7 +67,7 @@ def build(environment: Environment, settings: JobSettings) -> None:
         )
     )
     t_env.execute_sql(
-        changes_source(settings.kafka, settings.model_topic, bounded=settings.replay, group=settings.group_id)
+        changes_source(settings.kafka, settings.rollout_topic, bounded=settings.replay, group=settings.group_id)
     )
     t_env.create_temporary_function(
         "score", score_function(settings.bundle, kernel.feature_set, settings.execution_mode)
@@ -82,7 +82,7 @@ def build(environment: Environment, settings: JobSettings) -> None:
     changes = t_env.to_data_stream(t_env.from_path("changes")).broadcast(CHANGES)
 
     # (symbol_group, frame): one matrix of features a frame; keyed state holds each symbol's history
-    announced = control_topic.records(settings.kafka, settings.model_topic)
+    announced = bundle_changes.records(settings.kafka, settings.rollout_topic)
     features = FrameFeatures(config, settings, announced, partition_count(settings.kafka, settings.bars_topic))
     featured = (
         frames.key_by(lambda frame: frame[0])
@@ -133,7 +133,7 @@ def check(settings: JobSettings) -> None:
     require_features(job.names)
     load_bundle(bundle_folder(settings.bundle)).check_features(job)
     ensure_topics(settings.kafka, [*settings.source_topics, *settings.output_topics()])
-    control_topic.ensure_topic(settings.kafka, settings.model_topic)
+    bundle_changes.ensure_topic(settings.kafka, settings.rollout_topic)
 
 
 def main(arguments: list[str] | None = None) -> None:

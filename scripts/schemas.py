@@ -12,8 +12,8 @@ sys.path.insert(0, str(ROOT))
 
 from models.events import Event, KnownEvent  # noqa: E402
 from models.messages import TOPICS, Bar  # noqa: E402
-from models.serving.rollout import CONTROL_TOPIC, SHADOW_TOPIC, ControlMessage, ShadowScore  # noqa: E402
-from models.signals.protections import RiskControl  # noqa: E402
+from models.serving.rollout import ROLLOUT_TOPIC, SHADOW_TOPIC, RolloutMessage, ShadowScore  # noqa: E402
+from models.signals.protections import KillSwitch  # noqa: E402
 
 FOLDER = ROOT / "docs" / "schemas"
 
@@ -21,8 +21,8 @@ FOLDER = ROOT / "docs" / "schemas"
 #: What each topic carries.
 MESSAGES = {topic: KnownEvent if kind is Event else kind for kind, topic in TOPICS.items()} | {
     "market-data-bars-check": Bar,
-    "risk-control": RiskControl,
-    CONTROL_TOPIC: ControlMessage,
+    "risk-control": KillSwitch,
+    ROLLOUT_TOPIC: RolloutMessage,
     SHADOW_TOPIC: ShadowScore,
 }
 

@@ -1,4 +1,4 @@
-"""The control topic: bundle changes announced to running jobs, read back to show what is in force.
+"""The rollout topic: bundle changes announced to running jobs, read back to show what is in force.
 
 One partition, so that its order is the order of the changes; kept for ever (compaction off), key empty. Producing
 waits for the broker's acknowledgement: the message is there, or an error names the broker.
@@ -16,10 +16,10 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from connectors.kafka.read import watermarks
 from connectors.kafka.security import kafka_client
 from models.messages import encode
-from models.serving.rollout import CONTROL_TOPIC, ControlMessage, parse_message
+from models.serving.rollout import ROLLOUT_TOPIC, RolloutMessage, parse_message
 
 
-def ensure_topic(bootstrap: str, topic: str = CONTROL_TOPIC, timeout_s: float = 10.0) -> None:
+def ensure_topic(bootstrap: str, topic: str = ROLLOUT_TOPIC, timeout_s: float = 10.0) -> None:
     """Creates the topic if it is absent; ``ConnectionError`` naming the broker."""
     admin = AdminClient(kafka_client(bootstrap))
     try:
@@ -34,8 +34,8 @@ def ensure_topic(bootstrap: str, topic: str = CONTROL_TOPIC, timeout_s: float = 
 
 
 def announce(
-    bootstrap: str, message: ControlMessage, topic: str = CONTROL_TOPIC, timeout_s: float = 10.0
-) -> ControlMessage:
+    bootstrap: str, message: RolloutMessage, topic: str = ROLLOUT_TOPIC, timeout_s: float = 10.0
+) -> RolloutMessage:
     """Sends one change; the message as it was stored, ``sequence`` being its offset."""
     ensure_topic(bootstrap, topic, timeout_s)
     stored: list[int] = []
@@ -55,7 +55,7 @@ def announce(
     return msgspec.structs.replace(message, sequence=stored[0])
 
 
-def history(bootstrap: str, topic: str = CONTROL_TOPIC, timeout_s: float = 10.0) -> list[ControlMessage]:
+def history(bootstrap: str, topic: str = ROLLOUT_TOPIC, timeout_s: float = 10.0) -> list[RolloutMessage]:
     """Every change announced so far, in order, ``sequence`` from the offset; empty if the topic does not exist.
 
     What is no change is left out; a job sends it to the dead-letter topic.
@@ -67,7 +67,7 @@ def history(bootstrap: str, topic: str = CONTROL_TOPIC, timeout_s: float = 10.0)
     return found
 
 
-def records(bootstrap: str, topic: str = CONTROL_TOPIC, timeout_s: float = 10.0) -> list[tuple[int, bytes]]:
+def records(bootstrap: str, topic: str = ROLLOUT_TOPIC, timeout_s: float = 10.0) -> list[tuple[int, bytes]]:
     """The topic's messages as (offset, bytes), in order; empty if it does not exist."""
     consumer = Consumer(kafka_client(bootstrap, group_id="signals-bundle-list", enable_auto_commit=False))
     try:

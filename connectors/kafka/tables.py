@@ -125,7 +125,7 @@ GROUP BY {group}, {window}"""
 def changes_source(
     bootstrap: str, topic: str, *, bounded: bool = False, group: str = "signals", client: dict[str, str] | None = None
 ) -> str:
-    """DDL of table ``changes``: the control topic from its beginning, as (message, partition, offset)."""
+    """DDL of table ``changes``: the rollout topic from its beginning, as (message, partition, offset)."""
     options = {
         "connector": "kafka",
         "topic": topic,

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 #: Between checkpoints of a job that writes in transactions, unless set otherwise.
 EXACTLY_ONCE_CHECKPOINT_MS = 2_000
@@ -21,6 +29,8 @@ class RunSettings(BaseSettings):
         cli_implicit_flags=True,
         extra="forbid",
     )
+    #: Former names of settings and what they are called now: still read from command line and environment.
+    former_names: ClassVar[Mapping[str, str]] = {}
 
     replay: bool = Field(False, description="read to the end of the topic and stop; the Kafka offset is the clock")
     start: Literal["earliest-offset", "latest-offset", "group-offsets"] = Field(
@@ -38,6 +48,20 @@ class RunSettings(BaseSettings):
     rest_port: int = Field(
         0, ge=0, le=65535, description="local runs: port of Flink's REST interface (loopback only); 0 takes a free one"
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, environment, and last the environment under former names."""
+        variables = {f"SIGNALS_{former.upper()}": name for former, name in cls.former_names.items()}
+        former = {name: os.environ[variable] for variable, name in variables.items() if variable in os.environ}
+        return init_settings, env_settings, InitSettingsSource(settings_cls, former)
 
     @property
     def checkpoint_interval_ms(self) -> int | None:
@@ -107,6 +131,17 @@ class StreamSettings(RunSettings):
         return f"{self.out_prefix}{name}"
 
 
+def _renamed(argument: str, former_names: Mapping[str, str]) -> str:
+    """An argument of the command line, its option under today's name.
+
+    >>> _renamed("--control-topic=t", {"control_topic": "kill_switch_topic"})
+    '--kill-switch-topic=t'
+    """
+    option, equals, value = argument.partition("=")
+    names = {f"--{former.replace('_', '-')}": f"--{name.replace('_', '-')}" for former, name in former_names.items()}
+    return names.get(option, option) + equals + value
+
+
 S = TypeVar("S", bound=RunSettings)
 
 
@@ -117,7 +152,7 @@ def parse(kind: type[S], arguments: list[str]) -> S:
     from pydantic import ValidationError
 
     try:
-        return CliApp.run(kind, cli_args=arguments)
+        return CliApp.run(kind, cli_args=[_renamed(argument, kind.former_names) for argument in arguments])
     except ValidationError as error:
         for problem in error.errors():
             name = ".".join(map(str, problem["loc"])).replace("_", "-")

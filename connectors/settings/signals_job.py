@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -12,7 +13,7 @@ from connectors.settings.flink_job import StreamSettings, parse
 from models.events import Event
 from models.messages import News, OptionSummary
 from models.signals.outputs import OUTPUT_TOPICS
-from models.signals.protections import RiskControl
+from models.signals.protections import KillSwitch
 
 DEFAULT_BUNDLE = "daily-swing"
 
@@ -21,12 +22,13 @@ class JobSettings(StreamSettings):
     """Where the signals job reads and writes, and how it cuts frames."""
 
     model_config = SettingsConfigDict(cli_prog_name="signals run")
+    former_names: ClassVar[Mapping[str, str]] = {"control_topic": "kill_switch_topic", "model_topic": "rollout_topic"}
 
     status_topic: str = Field("market-data-status", description="topic of halts and splits, key = symbol")
     news_topic: str = Field("market-data-news", description="topic of news, key = symbol")
     options_topic: str = Field("market-data-options", description="topic of option summaries, key = symbol")
-    control_topic: str = Field("risk-control", description="topic of the kill switch, see `signals kill`")
-    model_topic: str = Field("model-control", description="topic of bundle changes, see `signals bundle promote`")
+    kill_switch_topic: str = Field("risk-control", description="topic of the kill switch, see `signals kill`")
+    rollout_topic: str = Field("model-control", description="topic of bundle changes, see `signals bundle promote`")
     bundle: str = Field(DEFAULT_BUNDLE, description="model bundle: a shipped name or a folder")
     feature_rows: bool = Field(True, description="write every row to topic features")
     policy: Path | None = Field(None, description="JSON file of when to speak (docs/signals.md); default: the defaults")
@@ -55,7 +57,7 @@ class JobSettings(StreamSettings):
             self.status_topic: Event,
             self.news_topic: News,
             self.options_topic: OptionSummary,
-            self.control_topic: RiskControl,
+            self.kill_switch_topic: KillSwitch,
         }
 
     def output_topics(self) -> list[str]:

@@ -16,7 +16,7 @@ BUNDLES_MAX = 4
 
 
 class Shelf:
-    """Bundles by reference: a shipped bundle's name or a folder, as a control message names it. For one thread."""
+    """Bundles by reference: a shipped bundle's name or a folder, as a rollout message names it. For one thread."""
 
     def __init__(self, job: FeatureSet | None = None) -> None:
         self._job = job

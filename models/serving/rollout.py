@@ -4,11 +4,11 @@ A change carries an event-time barrier: bars that end at or after ``effective_ms
 that end before it by the old one. The rule looks at a bar's end alone, so every bar is scored by exactly one bundle,
 however the stream is cut or replayed. The state is small and immutable; it lives in broadcast state as JSON.
 
->>> state = ControlState(initial="a")
->>> state = apply(state, ControlMessage(kind="promote", bundle="b", effective_ms=1_000, sequence=1))
+>>> state = RolloutState(initial="a")
+>>> state = apply(state, RolloutMessage(kind="promote", bundle="b", effective_ms=1_000, sequence=1))
 >>> bundle_in_force(state, 999), bundle_in_force(state, 1_000)
 ('a', 'b')
->>> state = apply(state, ControlMessage(kind="rollback", effective_ms=2_000, sequence=2))
+>>> state = apply(state, RolloutMessage(kind="rollback", effective_ms=2_000, sequence=2))
 >>> [bundle_in_force(state, end) for end in (999, 1_000, 2_000)]
 ['a', 'b', 'a']
 """
@@ -25,8 +25,8 @@ import numpy.typing as npt
 from models.messages import Action, decode
 from models.serving.manifest import Life, Manifest
 
-#: The topic of :class:`ControlMessage`: one partition, kept for ever, read from its beginning.
-CONTROL_TOPIC = "model-control"
+#: The topic of :class:`RolloutMessage`: one partition, kept for ever, read from its beginning.
+ROLLOUT_TOPIC = "model-control"
 #: The topic of :class:`ShadowScore`.
 SHADOW_TOPIC = "shadow-scores"
 
@@ -36,7 +36,7 @@ HISTORY_MAX = 64
 Kind = Literal["promote", "shadow", "unshadow", "rollback"]
 
 
-class ControlMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RolloutMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One change of bundle, for the bars that end at or after ``effective_ms``.
 
     ``bundle`` is a shipped bundle's name or a folder that every worker can read; ``bundle_id`` (name@digest) and
@@ -58,13 +58,13 @@ class ControlMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     reason: str = ""
 
 
-def parse_message(value: bytes, offset: int) -> ControlMessage:
+def parse_message(value: bytes, offset: int) -> RolloutMessage:
     """A stored message with its Kafka offset as ``sequence``; raises ``msgspec.MsgspecError`` for anything else.
 
     >>> parse_message(b'{"kind": "promote", "effective_ms": 5, "bundle": "b"}', 7).sequence
     7
     """
-    return msgspec.structs.replace(decode(value, ControlMessage), sequence=offset)
+    return msgspec.structs.replace(decode(value, RolloutMessage), sequence=offset)
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -74,7 +74,7 @@ class Change(msgspec.Struct, frozen=True):
     bundle: str
 
 
-class ControlState(msgspec.Struct, frozen=True, kw_only=True):
+class RolloutState(msgspec.Struct, frozen=True, kw_only=True):
     """What has been announced: the bundle the job began with, the changes since, and the last refusal.
 
     ``promoted`` is the stack that a rollback pops; ``changes`` and ``shadows`` are in order of ``effective_ms``.
@@ -103,8 +103,8 @@ class ShadowScore(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 def apply(
-    state: ControlState, message: ControlMessage, verify: Callable[[ControlMessage], str] | None = None
-) -> ControlState:
+    state: RolloutState, message: RolloutMessage, verify: Callable[[RolloutMessage], str] | None = None
+) -> RolloutState:
     """The state after ``message``; ``verify`` returns why its bundle must not be used ("" if it may).
 
     A refused message leaves everything as it was, but for ``refused`` and ``sequence``. A change replaces whatever was
@@ -138,22 +138,22 @@ def apply(
     )
 
 
-def bundle_in_force(state: ControlState, end_ms: int) -> str:
+def bundle_in_force(state: RolloutState, end_ms: int) -> str:
     """The bundle that scores a bar ending at ``end_ms``."""
     return _at(state.changes, end_ms, state.initial)
 
 
-def shadow_in_force(state: ControlState, end_ms: int) -> str:
+def shadow_in_force(state: RolloutState, end_ms: int) -> str:
     """The bundle that scores such a bar without emitting; "" for none."""
     return _at(state.shadows, end_ms, "")
 
 
-def split(state: ControlState, end_ms: npt.NDArray[np.int64]) -> list[tuple[str, npt.NDArray[np.int64]]]:
+def split(state: RolloutState, end_ms: npt.NDArray[np.int64]) -> list[tuple[str, npt.NDArray[np.int64]]]:
     """A frame's bars by the bundle that scores them: (bundle, row numbers), every row once, in order.
 
     One entry unless the frame straddles a barrier.
 
-    >>> state = ControlState(initial="a", changes=(Change(10, "b"),))
+    >>> state = RolloutState(initial="a", changes=(Change(10, "b"),))
     >>> [(bundle, rows.tolist()) for bundle, rows in split(state, np.array([9, 10, 5]))]
     [('a', [0, 2]), ('b', [1])]
     """
@@ -166,7 +166,7 @@ def split(state: ControlState, end_ms: npt.NDArray[np.int64]) -> list[tuple[str,
     return [(bundle, np.sort(np.concatenate(parts))) for bundle, parts in rows.items()]
 
 
-def verify_message(message: ControlMessage, manifest: Manifest, bundle_id: str) -> str:
+def verify_message(message: RolloutMessage, manifest: Manifest, bundle_id: str) -> str:
     """Why a job must not use the bundle it found under ``message.bundle``; "" if it may."""
     if message.bundle_id and message.bundle_id != bundle_id:
         return f"announced as {message.bundle_id}, but the folder holds {bundle_id}: copy the bundle to every worker"
@@ -204,5 +204,5 @@ def _with(changes: tuple[Change, ...], effective_ms: int, bundle: str) -> tuple[
     return (*kept, Change(effective_ms, bundle))[-HISTORY_MAX:]
 
 
-def _refuse(state: ControlState, message: ControlMessage, reason: str) -> ControlState:
+def _refuse(state: RolloutState, message: RolloutMessage, reason: str) -> RolloutState:
     return msgspec.structs.replace(state, refused=f"{message.kind} {message.bundle}".strip() + f" refused: {reason}")

@@ -1,8 +1,8 @@
 """Signatures of bundles: Ed25519 over the manifest, which in turn names the sha256 of every other file.
 
 With ``SIGNALS_BUNDLE_PUBLIC_KEY`` set to a PEM file, :func:`models.serving.bundle.load_bundle` refuses what is not
-signed by the key that belongs to it: at the start of a job, in every worker, and for a bundle announced on the control
-topic.
+signed by the key that belongs to it: at the start of a job, in every worker, and for a bundle announced on the
+rollout topic.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from models.jit import njit
 from models.messages import TIMEFRAME_MS
-from models.signals import protections as risk
+from models.signals import protections
 from models.signals.protections import RiskConfig
 from models.trade.exits import ACTIVE, EXPIRED, HIT_STOP, check_bar, pnl_percent
 from models.trade.expiry import DAY_MS, DAYS, SESSIONS, calendar, calendar_name, session_expiry
@@ -64,7 +64,7 @@ _BY_ACTION, _BY_CONFIDENCE, _BY_EXPIRY, _BY_REVISION = 1, 2, 3, 4
 # Columns of a series' row: what was said, the position it opened, stops; then what a revision needs.
 SAID, SAID_CONFIDENCE, SAID_MS, SAID_EXPIRES = 0, 1, 2, 3
 SIDE, ENTRY, TARGET, STOP, LAST_CLOSE, PAUSED_UNTIL, STOPS = 4, 5, 6, 7, 8, 9, 10
-_CURRENT = STOPS + risk.STOPS_MAX
+_CURRENT = STOPS + protections.STOPS_MAX
 LAST_START, EMITTED_REVISION, BOOKED, BOOKED_STOP, EMIT_BEFORE = range(_CURRENT, _CURRENT + 5)
 _SAVED = _CURRENT + 5
 #: Width of a series' state row.
@@ -159,7 +159,7 @@ class Policy:
 
     def new_account(self) -> NDArray[np.float64]:
         """A fresh account row (one a symbol group)."""
-        return risk.new_account()
+        return protections.new_account()
 
     def run(
         self,
@@ -280,14 +280,14 @@ def _close_position(s: Cells, account: Cells, price: float, at_ms: float, stoppe
     percent = pnl_percent(int(s[SIDE]), s[ENTRY], price, limits[_COST])
     s[SIDE] = 0.0
     s[BOOKED] += percent
-    risk.note_profit(account, percent, at_ms, limits[_DRAWDOWN], limits[_DRAWDOWN_PAUSE])
+    protections.note_profit(account, percent, at_ms, limits[_DRAWDOWN], limits[_DRAWDOWN_PAUSE])
     if stopped:
         s[BOOKED_STOP] = at_ms
-        until = risk.note_stop(s[STOPS:_CURRENT], at_ms, int(limits[_N]), limits[_WINDOW], limits[_PAUSE])
+        until = protections.note_stop(s[STOPS:_CURRENT], at_ms, int(limits[_N]), limits[_WINDOW], limits[_PAUSE])
         s[PAUSED_UNTIL] = max(s[PAUSED_UNTIL], until)
-        stops = account[risk.ACCOUNT_STOPS :]
-        until = risk.note_stop(stops, at_ms, int(limits[_ALL_N]), limits[_ALL_WINDOW], limits[_ALL_PAUSE])
-        account[risk.ACCOUNT_PAUSED_UNTIL] = max(account[risk.ACCOUNT_PAUSED_UNTIL], until)
+        stops = account[protections.ACCOUNT_STOPS :]
+        until = protections.note_stop(stops, at_ms, int(limits[_ALL_N]), limits[_ALL_WINDOW], limits[_ALL_PAUSE])
+        account[protections.ACCOUNT_PAUSED_UNTIL] = max(account[protections.ACCOUNT_PAUSED_UNTIL], until)
 
 
 @njit(cache=True)
@@ -330,13 +330,13 @@ def _protected(s: Cells, account: Cells, end_ms: float, limits: Cells) -> int:
     if limits[_COOLDOWN] > 0.0 and end_ms - s[SAID_MS] < limits[_COOLDOWN]:
         return COOLDOWN
     # Between symbols event time may run backwards inside a frame: switched off must mean off.
-    if limits[_ALL_COOLDOWN] > 0.0 and end_ms - account[risk.LAST_EMIT] < limits[_ALL_COOLDOWN]:
+    if limits[_ALL_COOLDOWN] > 0.0 and end_ms - account[protections.LAST_EMIT] < limits[_ALL_COOLDOWN]:
         return GLOBAL_COOLDOWN
     if end_ms < s[PAUSED_UNTIL]:
         return STOP_GUARD
-    if end_ms < account[risk.ACCOUNT_PAUSED_UNTIL]:
+    if end_ms < account[protections.ACCOUNT_PAUSED_UNTIL]:
         return GLOBAL_STOP_GUARD
-    if end_ms < account[risk.DRAWDOWN_UNTIL]:
+    if end_ms < account[protections.DRAWDOWN_UNTIL]:
         return DRAWDOWN
     return EMIT
 
@@ -344,11 +344,11 @@ def _protected(s: Cells, account: Cells, end_ms: float, limits: Cells) -> int:
 @njit(cache=True)
 def _take_back(s: Cells, account: Cells) -> None:
     """Return the series to its state before its last bar, and take back what that bar booked."""
-    account[risk.EQUITY] -= s[BOOKED]
+    account[protections.EQUITY] -= s[BOOKED]
     if s[BOOKED_STOP] > 0.0:
-        risk.forget_stop(account[risk.ACCOUNT_STOPS :], s[BOOKED_STOP])
-    if s[EMIT_BEFORE] != 0.0 and account[risk.LAST_EMIT] == s[SAID_MS]:
-        account[risk.LAST_EMIT] = s[EMIT_BEFORE]
+        protections.forget_stop(account[protections.ACCOUNT_STOPS :], s[BOOKED_STOP])
+    if s[EMIT_BEFORE] != 0.0 and account[protections.LAST_EMIT] == s[SAID_MS]:
+        account[protections.LAST_EMIT] = s[EMIT_BEFORE]
     s[:_CURRENT] = s[_SAVED:]
 
 
@@ -411,8 +411,8 @@ def _decide_bar(
     if action != _HOLD:
         s[SAID_MS] = end_ms
         s[SIDE], s[ENTRY], s[TARGET], s[STOP] = side, price, target, stop
-        s[EMIT_BEFORE] = account[risk.LAST_EMIT]
-        account[risk.LAST_EMIT] = max(account[risk.LAST_EMIT], end_ms)
+        s[EMIT_BEFORE] = account[protections.LAST_EMIT]
+        account[protections.LAST_EMIT] = max(account[protections.LAST_EMIT], end_ms)
     return EMIT, trigger
 
 

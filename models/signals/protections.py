@@ -121,8 +121,8 @@ def note_profit(
         account[PEAK] = account[EQUITY]
 
 
-class RiskControl(msgspec.Struct, frozen=True, kw_only=True):
-    """The kill switch as a message on the control stream: no signals of ``symbol`` (``*``: of any) from
+class KillSwitch(msgspec.Struct, frozen=True, kw_only=True):
+    """The kill switch as a message on its own topic: no signals of ``symbol`` (``*``: of any) from
     ``effective_ms`` (event time, bars that end after it) until a ``resume``.
     """
 
@@ -136,8 +136,8 @@ class Halts:
     """Spans of event time in which signals are withheld, by symbol; ``*`` is every symbol.
 
     >>> halts = Halts()
-    >>> halts.apply(RiskControl(kind="kill", effective_ms=100))
-    >>> halts.apply(RiskControl(kind="resume", effective_ms=300))
+    >>> halts.apply(KillSwitch(kind="kill", effective_ms=100))
+    >>> halts.apply(KillSwitch(kind="resume", effective_ms=300))
     >>> halts.mask(["AAPL"], np.zeros(4, np.int64), np.array([100.0, 200.0, 300.0, 400.0])).tolist()
     [False, True, True, False]
     """
@@ -145,9 +145,9 @@ class Halts:
     def __init__(self) -> None:
         self.spans: dict[str, list[tuple[int, int | None]]] = {}
 
-    def apply(self, control: RiskControl) -> None:
+    def apply(self, message: KillSwitch) -> None:
         """Begin a span with ``kill``, end the open one with ``resume``; repeats change nothing."""
-        self.note(control.symbol, control.kind == "kill", control.effective_ms)
+        self.note(message.symbol, message.kind == "kill", message.effective_ms)
 
     def note(self, symbol: str, halted: bool, at_ms: int) -> None:
         """The same for a venue's halt (:class:`~models.events.Halt` or :class:`~models.events.Resume`)."""

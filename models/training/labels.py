@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from models.jit import njit
 from models.serving.manifest import LabelSpec
-from models.trade import exits as outcome
+from models.trade import exits
 from models.trade.expiry import Calendar, expiries_ms
 from models.trade.levels import default_tick, level_prices, risk_per_atr
 
@@ -78,7 +78,7 @@ def walk_side(side: int, bars: SymbolBars, risks: Floats, expires: Integers, cos
     ticks = np.array([default_tick(price) for price in bars.closes])
     sound = np.isfinite(risks) & (risks > 0)
     targets, stops = _levels(side, bars.closes, np.where(sound, risks, 1.0), ticks)
-    status, exit_index, exit_price = outcome.walk_all(
+    status, exit_index, exit_price = exits.walk_all(
         np.full(len(risks), side, np.int64), bars.closes, targets, stops, bars.ends, expires, *bars
     )
     gained = side * (exit_price - bars.closes) - bars.closes * cost_bps / 10_000
@@ -86,7 +86,7 @@ def walk_side(side: int, bars: SymbolBars, risks: Floats, expires: Integers, cos
     reward = gained / np.abs(bars.closes - stops)
     low_side, high_side = np.minimum(targets, stops), np.maximum(targets, stops)
     last = np.clip(exit_index, 0, len(risks) - 1)
-    inside = (status == outcome.HIT_STOP) & (bars.lows[last] <= low_side) & (bars.highs[last] >= high_side)
+    inside = (status == exits.HIT_STOP) & (bars.lows[last] <= low_side) & (bars.highs[last] >= high_side)
     lost = np.where(sound, 0.0, np.nan)
     return Path(status, exit_index, exit_price, targets, stops, reward + lost, pnl + lost, inside & sound)
 
@@ -101,14 +101,14 @@ def label(bars: SymbolBars, atr: Floats, spec: LabelSpec, timeframe: str, market
     sell = walk_side(-1, bars, risks, expires, spec.cost_bps)
     buy_won, sell_won = _won(buy, spec), _won(sell, spec)
     labels = np.where(buy_won & ~sell_won, BUY, np.where(sell_won & ~buy_won, SELL, HOLD)).astype(np.int8)
-    open_ended = (buy.status == outcome.ACTIVE) | (sell.status == outcome.ACTIVE)
+    open_ended = (buy.status == exits.ACTIVE) | (sell.status == exits.ACTIVE)
     labels[open_ended | np.isnan(buy.reward)] = UNKNOWN
     last = np.clip(np.maximum(buy.exit_index, sell.exit_index), 0, max(len(atr) - 1, 0))
     return Labels(labels, np.maximum(bars.ends[last], bars.ends), buy, sell)
 
 
 def _won(path: Path, spec: LabelSpec) -> npt.NDArray[np.bool_]:
-    won: npt.NDArray[np.bool_] = path.status == outcome.HIT_TARGET
+    won: npt.NDArray[np.bool_] = path.status == exits.HIT_TARGET
     if spec.expiry_reward is not None:
-        won = won | ((path.status == outcome.EXPIRED) & (path.reward >= spec.expiry_reward))
+        won = won | ((path.status == exits.EXPIRED) & (path.reward >= spec.expiry_reward))
     return won

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from connectors.kafka.bundle_changes import announce, history
 from models.serving.bundle import bundle_path, load_bundle
-from models.serving.rollout import ControlMessage, ControlState, apply, bundle_in_force, shadow_in_force
+from models.serving.rollout import RolloutMessage, RolloutState, apply, bundle_in_force, shadow_in_force
 
 pytestmark = pytest.mark.integration
 
@@ -37,7 +37,7 @@ def test_promote_shadow_and_rollback_reach_the_topic_in_order(run, kafka, tmp_pa
     assert [message.sequence for message in found] == list(range(before, before + 4))
     assert found[0].bundle == str(copy)
     assert found[0].bundle_id == load_bundle(copy).id
-    state = ControlState(initial="daily-swing", sequence=before - 1)
+    state = RolloutState(initial="daily-swing", sequence=before - 1)
     for message in found:
         state = apply(state, message)
     barrier = found[0].effective_ms
@@ -72,4 +72,4 @@ def test_a_bad_bundle_is_refused_before_anything_is_announced(run, kafka, tmp_pa
 
 def test_an_unreachable_broker_is_named():
     with pytest.raises(ConnectionError, match=r"127\.0\.0\.1:1"):
-        announce("127.0.0.1:1", ControlMessage(kind="rollback", effective_ms=0), timeout_s=1.0)
+        announce("127.0.0.1:1", RolloutMessage(kind="rollback", effective_ms=0), timeout_s=1.0)

@@ -26,7 +26,7 @@ def test_no_signal_while_killed_or_halted(kafka) -> None:
     publish(kafka.bootstrap, "halt-status", [("S003", encode(halt), halted)])
     publish_bars(kafka.bootstrap, "halt-bars", bars)
     done = run_job(
-        "--kafka", kafka.bootstrap, "--bars-topic", "halt-bars", "--status-topic", "halt-status", "--control-topic",
+        "--kafka", kafka.bootstrap, "--bars-topic", "halt-bars", "--status-topic", "halt-status", "--kill-switch-topic",
         "halt-control", "--replay", "--out-prefix", "halt-",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

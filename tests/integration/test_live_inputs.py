@@ -17,7 +17,7 @@ from connectors.redis import keys as redis_keys
 from models.events import Event, Split
 from models.messages import DeadLetter, FeatureRow, News, OptionSummary, Signal, decode, encode
 from models.serving.bundle import bundle_path, load_bundle
-from models.serving.rollout import ControlMessage, ShadowScore
+from models.serving.rollout import RolloutMessage, ShadowScore
 from tests.support.job import minute_bars, publish, publish_bars, run_job
 from udfs.kernel.compiler import Kernel
 from udfs.offline.batch import features_table
@@ -88,11 +88,11 @@ def replayed(kafka, tmp_path_factory):
     shutil.copytree(bundle_path("minute-day"), torn)
     (torn / "manifest.json").write_text("{")
     for message in (
-        ControlMessage(kind="promote", bundle="minute-day", effective_ms=ends[100], bundle_id=IDS["minute-day"]),
-        ControlMessage(kind="shadow", bundle="minute-day", effective_ms=ends[40]),
-        ControlMessage(kind="promote", bundle=str(torn), effective_ms=ends[120]),
-        ControlMessage(kind="unshadow", effective_ms=ends[80]),
-        ControlMessage(kind="rollback", effective_ms=ends[200]),
+        RolloutMessage(kind="promote", bundle="minute-day", effective_ms=ends[100], bundle_id=IDS["minute-day"]),
+        RolloutMessage(kind="shadow", bundle="minute-day", effective_ms=ends[40]),
+        RolloutMessage(kind="promote", bundle=str(torn), effective_ms=ends[120]),
+        RolloutMessage(kind="unshadow", effective_ms=ends[80]),
+        RolloutMessage(kind="rollback", effective_ms=ends[200]),
     ):
         announce(kafka.bootstrap, message, "swap-model-control")
     publish(kafka.bootstrap, "swap-model-control", [("", b"{not json", 1)])
@@ -103,7 +103,7 @@ def replayed(kafka, tmp_path_factory):
     publish_bars(kafka.bootstrap, "swap-bars", bars)
     done = run_job(
         "--kafka", kafka.bootstrap, "--bars-topic", "swap-bars", "--news-topic", "swap-news", "--options-topic",
-        "swap-options", "--status-topic", "swap-status", "--model-topic", "swap-model-control", "--replay",
+        "swap-options", "--status-topic", "swap-status", "--rollout-topic", "swap-model-control", "--replay",
         "--out-prefix", "swap-", "--frame-offsets", "130", "--parallelism", "2",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -169,14 +169,14 @@ def test_a_promotion_while_the_job_runs_and_news_for_the_page(kafka, redis_url, 
     job = PythonProcess(
         "signals-job",
         ["-m", "jobs.signals", "--kafka", kafka.bootstrap, "--redis", redis_url, "--bars-topic", "now-bars",
-         "--news-topic", "now-news", "--model-topic", "now-model-control", "--out-prefix", "now-"],
+         "--news-topic", "now-news", "--rollout-topic", "now-model-control", "--out-prefix", "now-"],
         tmp_path,
     )  # fmt: skip
     client = redis_client.Redis.from_url(redis_url)
     with job:
         publish_bars(kafka.bootstrap, "now-bars", [bar for bar in bars if bar.end_ms <= ends[20]])
         wait_for(lambda: len(list(read_topic(kafka.bootstrap, "now-features"))) >= 21 * SYMBOLS, job)
-        promotion = ControlMessage(kind="promote", bundle="minute-day", effective_ms=ends[40])
+        promotion = RolloutMessage(kind="promote", bundle="minute-day", effective_ms=ends[40])
         announce(kafka.bootstrap, promotion, "now-model-control")
         story = News(symbol="S002", news_id="1", created_ms=ends[20], updated_ms=ends[20], headline="a", sentiment=0.5)
         edited = News(

@@ -50,7 +50,7 @@ def test_a_replay_equals_the_live_run(kafka, tmp_path) -> None:
     outputs = [f"was-{name}" for name in ("features", "trading-signals", "dead-letter")]
     kafka.create_topic("was-bars", "was-status", "was-control", *outputs, partitions=2)
     own = ["--kafka", kafka.bootstrap, "--bars-topic", "was-bars", "--status-topic", "was-status",
-           "--control-topic", "was-control", "--policy", str(policy)]  # fmt: skip
+           "--kill-switch-topic", "was-control", "--policy", str(policy)]  # fmt: skip
     sent = 0
 
     def send(some):

@@ -54,7 +54,7 @@ def run_job(*arguments: str, timeout_s: float = 240) -> subprocess.CompletedProc
 
     Topics that are not named are this run's own: what other tests wrote to the shared broker is none of its business.
     """
-    others = [f"--{name}-topic" for name in ("news", "options", "status", "control", "model")]
+    others = [f"--{name}-topic" for name in ("news", "options", "status", "kill-switch", "rollout")]
     own = [part for name in others if name not in arguments for part in (name, f"{uuid.uuid4().hex[:8]}{name[1:]}")]
     return subprocess.run(
         [sys.executable, "-m", "jobs.signals", *arguments, *own], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},

@@ -48,7 +48,7 @@ def versions() -> list[Path]:
 def layout() -> dict[str, object]:
     """What a record of each kind is made of now; a change needs a version of its own and a stored savepoint."""
     from models.outcomes import tracker
-    from models.serving.rollout import Change, ControlState
+    from models.serving.rollout import Change, RolloutState
     from models.signals import emission as policy
     from models.signals import protections as risk
     from udfs.features.base import CONTEXT
@@ -67,7 +67,7 @@ def layout() -> dict[str, object]:
         "tracked_bars": {name: value for name, value in columns(tracker).items() if name in TRACKED_BARS},
         "tracked_signals": {name: value for name, value in columns(tracker).items() if name in TRACKED_SIGNALS},
         "tracked": list(tracker.Tracked.__struct_fields__),
-        "control": [list(kind.__struct_fields__) for kind in (ControlState, Change)],
+        "control": [list(kind.__struct_fields__) for kind in (RolloutState, Change)],
     }
 
 

@@ -15,7 +15,7 @@ from connectors.ingest import connection, supervisor
 from connectors.ingest.dedupe import Dedupe
 from connectors.ingest.gaps import Gap
 from connectors.ingest.stream_ingest import Intake
-from connectors.settings.signals_job import JobSettings
+from connectors.settings.signals_job import parse_settings
 from connectors.venues import load
 from connectors.venues.base import Stream, VenueSettings
 from connectors.venues.history import split
@@ -25,7 +25,7 @@ from models.signals.protections import Halts
 from models.trade.calendar import calendar
 from simulators.harness import Collected
 from udfs.frames.codec import group_of
-from udfs.steps.halts import apply_controls
+from udfs.steps.halts import apply_side_messages
 from udfs.steps.outcome_frames import FollowSettings, OutcomeFrames
 from udfs.steps.side_inputs import SideInputs, due_ms
 
@@ -91,12 +91,12 @@ def test_every_reader_takes_it_alike(number):
     event = EVENTS[number]
     wire = encode(event)
     assert decode_event(wire) == event
-    assert decode(wire, JobSettings(_cli_parse_args=[]).side_topics[TOPIC]) == event
+    assert decode(wire, parse_settings([]).side_topics[TOPIC]) == event
 
     side = SideInputs()
     taken = side.add(decode_event(wire))
     halts = Halts()
-    heard = apply_controls(halts, [(f"{TOPIC}:0:1", wire)], JobSettings(_cli_parse_args=[]).side_topics)
+    heard = apply_side_messages(halts, [(f"{TOPIC}:0:1", wire)], parse_settings([]).side_topics)
     assert (heard.refused, heard.unknown_kinds) == ([], [])
     assert bool(halts.spans) == isinstance(event, Halt | Pause) or isinstance(event, Resume)
 

@@ -46,10 +46,10 @@ def group_of(symbol: str, groups: int) -> int:
     return abs(signed) % groups
 
 
-def part_controls(messages: str, places: str, bars_topic: str) -> tuple[str, str, list[tuple[str, bytes]]]:
+def separate_bars(messages: str, places: str, bars_topic: str) -> tuple[str, str, list[tuple[str, bytes]]]:
     """A frame of several topics as bars, their ``partition:offset`` places, and the rest as (place, message).
 
-    >>> part_controls('{"a":1}\x1e{"b":2}', "bars:0:7,status:1:8", "bars")
+    >>> separate_bars('{"a":1}\x1e{"b":2}', "bars:0:7,status:1:8", "bars")
     ('{"a":1}', '0:7', [('status:1:8', b'{"b":2}')])
     """
     prefix = f"{bars_topic}:"
@@ -265,9 +265,10 @@ class FeatureFrame(msgspec.Struct, array_like=True):
 
     ``series`` lists (symbol, timeframe, source); ``index`` int32[n] points into it; ``bars`` float64[n, 8] in
     BAR_COLUMNS order; ``values`` float64[n, f], f = ``width``; ``quality`` uint8[n, f] (characters). ``parts`` says
-    which bundle scores which bars, each bar once; ``shadows`` which score bars beside it. ``controls`` are the frame's
-    other messages as (``topic:partition:offset``, message). For the latency by stage: ``arrived_ms`` is when the first
-    bar was ingested (0: not stamped), ``received_ms`` and ``featured_ms`` when the feature operator had and gave it.
+    which bundle scores which bars, each bar once; ``shadows`` which score bars beside it. ``side_messages`` are the
+    frame's other messages as (``topic:partition:offset``, message). For the latency by stage: ``arrived_ms`` is when
+    the first bar was ingested (0: not stamped), ``received_ms`` and ``featured_ms`` when the feature operator had and
+    gave it.
     """
 
     group: int
@@ -280,7 +281,7 @@ class FeatureFrame(msgspec.Struct, array_like=True):
     parts: list[Part]
     shadows: list[Part]
     dead_letters: list[bytes]
-    controls: list[tuple[str, bytes]] = []
+    side_messages: list[tuple[str, bytes]] = []
     arrived_ms: float = 0.0
     received_ms: float = 0.0
     featured_ms: float = 0.0

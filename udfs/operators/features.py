@@ -27,15 +27,15 @@ from models.events import Event
 from models.messages import News, OptionSummary, encode
 from models.trade.expiry import calendar_name
 from udfs.features.base import COUNT, LAST_END
-from udfs.frames.codec import FeatureFrame, FrameReader, ParsedFrame, Reject, dead_letter, group_of, pack, part_controls
+from udfs.frames.codec import FeatureFrame, FrameReader, ParsedFrame, Reject, dead_letter, group_of, pack, separate_bars
 from udfs.kernel.compiler import BAR_COLUMNS, CALENDARS, DUPLICATE, LATE, REVISED, VERDICTS, FeatureConfig, Kernel
 from udfs.operators.jvm_encoding import carrier
 from udfs.state.partitions import check_count, check_places
 from udfs.state.series import GroupsState, SeriesStates
-from udfs.steps.bundle_plan import BundleControl
+from udfs.steps.bundle_plan import BundlePlan
 from udfs.steps.side_inputs import SideInput, SideInputs, due_ms
 
-#: Broadcast state: one entry, the JSON of ``models.serving.rollout.ControlState``.
+#: Broadcast state: one entry, the JSON of ``models.serving.rollout.RolloutState``.
 CHANGES = MapStateDescriptor("bundle_changes", Types.STRING(), Types.STRING())
 _CHANGES_KEY = "state"
 
@@ -63,7 +63,7 @@ def instance_number(context: RuntimeContext) -> int:
 class FrameFeatures(KeyedBroadcastProcessFunction):
     """Frame of messages (symbol_group, messages, places) in, packed FeatureFrame out; bundle changes on the other side.
 
-    ``history`` is what stood on the control topic when the job was started, ``partitions`` how many the bars topic had.
+    ``history`` is what stood on the rollout topic when the job was started, ``partitions`` how many the bars topic had.
     Guarantee: every bar of a frame is either a row of the feature frame or a dead letter in it.
     """
 
@@ -86,7 +86,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
         self._carrier = carrier(settings.execution_mode)
         self._kernel = Kernel(self._config)
         self._reader = FrameReader(settings.groups)
-        self._control = BundleControl(
+        self._bundle_plan = BundlePlan(
             settings.bundle, self._history, self._kernel.feature_set
         )  # fmt: skip
         self._states = SeriesStates(
@@ -140,17 +140,17 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
         """One announced bundle change (message, partition, offset); what cannot be applied is a dead letter."""
         changes = ctx.get_broadcast_state(CHANGES)
         payload, place = value[0].encode("latin-1"), f"{value[1]}:{value[2]}"
-        state, refused = self._control.after(changes.get(_CHANGES_KEY), int(value[2]), payload)
+        state, refused = self._bundle_plan.after(changes.get(_CHANGES_KEY), int(value[2]), payload)
         changes.put(_CHANGES_KEY, state)
         if refused and self._first_instance:
-            letter = dead_letter(self._settings.model_topic, Reject(place, payload, "bundle", refused))
+            letter = dead_letter(self._settings.rollout_topic, Reject(place, payload, "bundle", refused))
             yield self._row(FeatureFrame.without_bars(0, len(self._kernel.names), [encode(letter)]))
 
     def process_element(self, value: Row, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[Row]:
         """One frame."""
         received_ms = time.time() * 1000
         group, topic = int(value[0]), self._settings.bars_topic
-        messages, places, controls = part_controls(value[1], value[2], topic)
+        messages, places, side_messages = separate_bars(value[1], value[2], topic)
         parsed = self._reader.read(group, messages, places) if places else ParsedFrame.empty()
         self._check_partitions(group, parsed.places)
         bars, rejects = parsed.bars, parsed.rejects
@@ -182,7 +182,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
             index, matrix, out, quality = index[kept], matrix[kept], out[kept], quality[kept]
             bars = [bars[i] for i in np.flatnonzero(kept).tolist()]
 
-        parts, shadows = self._control.plan(
+        parts, shadows = self._bundle_plan.plan(
             ctx.get_broadcast_state(CHANGES).get(_CHANGES_KEY), matrix[:, 1].astype(np.int64)
         )  # fmt: skip
         self._count(verdicts, quality, len(index), len(rejects))
@@ -197,7 +197,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
             parts,
             shadows,
             letters + [encode(dead_letter(topic, reject)) for reject in rejects],
-            controls,
+            side_messages,
             arrived_ms=float(bars[0].ingestion_timestamp_ms or 0) if bars else 0.0,
             received_ms=received_ms,
             featured_ms=time.time() * 1000,

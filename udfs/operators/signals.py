@@ -103,7 +103,7 @@ class FrameSignals(KeyedProcessFunction):
         account_before = account.copy()
         heads = {symbol: self._head_of(symbol) for symbol, *_ in frame.series}
         decided = self._decider.decide(frame, scores, self._states.matrix, rows, account, heads, halts)
-        if frame.controls:
+        if frame.side_messages:
             self._halted.update(HALTS.write(halts.encode()))
         for symbol, head in heads.items():
             if head != self._known_heads[symbol]:

@@ -15,16 +15,16 @@ from models.serving.bundle import MANIFEST, BundleError, bundle_folder
 from models.serving.bundle_cache import Shelf
 from models.serving.feature_set import FeatureSet
 from models.serving.manifest import decode_manifest
-from models.serving.rollout import ControlMessage, ControlState, apply, parse_message, split, verify_message
+from models.serving.rollout import RolloutMessage, RolloutState, apply, parse_message, split, verify_message
 from udfs.frames.codec import Part
 
-_decode = msgspec.json.Decoder(ControlState).decode
+_decode = msgspec.json.Decoder(RolloutState).decode
 
 
-class BundleControl:
+class BundlePlan:
     """Applies announcements for a job that began with ``initial`` and computes ``job``.
 
-    ``history`` is what stood on the control topic when the job was started, as (offset, bytes): a replay must know it
+    ``history`` is what stood on the rollout topic when the job was started, as (offset, bytes): a replay must know it
     before its first bar. Bundles are verified where they are used, on the worker.
     """
 
@@ -33,7 +33,7 @@ class BundleControl:
         self._shelf = Shelf(job)
         self._timeframe = decode_manifest(bundle_folder(initial).joinpath(MANIFEST).read_bytes()).timeframe
         self._stored: str | None = ""
-        self._state = ControlState(initial=initial)
+        self._state = RolloutState(initial=initial)
 
     def after(self, stored: str | None, offset: int, payload: bytes) -> tuple[str, str]:
         """The state after one more announcement, to be stored, and why that was refused ("": it was not)."""
@@ -58,12 +58,12 @@ class BundleControl:
         """The bundle of the latest change, for people to read."""
         return self._state.changes[-1].bundle if self._state.changes else self._initial
 
-    def _read(self, stored: str | None) -> ControlState:
+    def _read(self, stored: str | None) -> RolloutState:
         """The stored state of this job, whatever bundle it began with before."""
-        state = _decode(stored) if stored else ControlState(initial=self._initial)
+        state = _decode(stored) if stored else RolloutState(initial=self._initial)
         return msgspec.structs.replace(state, initial=self._initial)
 
-    def _applied(self, state: ControlState, offset: int, payload: bytes) -> tuple[ControlState, str]:
+    def _applied(self, state: RolloutState, offset: int, payload: bytes) -> tuple[RolloutState, str]:
         """The state after an announcement, and why it was refused; one for other bars concerns another job."""
         try:
             message = parse_message(payload, offset)
@@ -74,7 +74,7 @@ class BundleControl:
         changed = apply(state, message, self._verify)
         return changed, changed.refused if changed is not state else ""
 
-    def _verify(self, message: ControlMessage) -> str:
+    def _verify(self, message: RolloutMessage) -> str:
         try:
             bundle = self._shelf.get(message.bundle)
         except BundleError as error:

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.messages import QUALITY, TIMEFRAME_MS, Action, Contribution, FeatureRow, News, Signal, encode
-from models.serving import drift
-from models.serving import rollout as control
+from models.serving import drift, rollout
 from models.serving.bundle import Bundle, columns_of, silences
 from models.serving.ensemble import ACTIONS, NONE, Decision, combine
 from models.serving.feature_set import FeatureSet
@@ -29,7 +28,7 @@ from models.signals.protections import Halts
 from models.trade.expiry import calendar, calendar_name
 from udfs.frames.codec import FeatureFrame, Part, PartScores, ScoreFrame, dead_letter
 from udfs.frames.output_batch import Outbox
-from udfs.steps.halts import apply_controls
+from udfs.steps.halts import apply_side_messages
 
 #: Why no signal follows a decision of a bundle whose age leaves no confidence.
 EXPIRED_CAUSE = "bundle_expired"
@@ -76,8 +75,8 @@ def judge(bundle: Bundle | None, scores: PartScores, end_ms: NDArray[np.float64]
         strange = drift.strange(np.frombuffer(scores.unlike), reference)
         if strange.any():
             confidence = drift.lower(confidence, strange)
-    if n and life.max_age_days is not None and control.expired(bundle.manifest, int(end_ms.max())):
-        expired = np.array([control.expired(bundle.manifest, int(end)) for end in end_ms.tolist()])
+    if n and life.max_age_days is not None and rollout.expired(bundle.manifest, int(end_ms.max())):
+        expired = np.array([rollout.expired(bundle.manifest, int(end)) for end in end_ms.tolist()])
         confidence = np.where(expired, confidence * life.expired_confidence, confidence)
     return Verdict(bundle, scores, decision._replace(confidence=confidence), strange, expired)
 
@@ -183,9 +182,9 @@ class Decider:
         """Decide every bar of a frame in order; ``rows`` maps the frame's series to rows of ``states``.
 
         ``states``, the group's ``account`` and ``heads`` (symbol -> hash of its last signal) are updated in place, and
-        so are ``halts``, by the frame's controls.
+        so are ``halts``, by the frame's side messages.
         """
-        heard = apply_controls(halts, frame.controls, self._side_topics)
+        heard = apply_side_messages(halts, frame.side_messages, self._side_topics)
         bars, values = frame.bar_matrix(), frame.value_matrix()
         n = len(frame)
         action, confidence = np.full(n, NONE, np.int8), np.full(n, np.nan)

@@ -2,7 +2,7 @@
 
 A venue's :class:`~models.events.Halt` or :class:`~models.events.Pause` lasts until its
 :class:`~models.events.Resume`. The kill switch is a
-:class:`models.signals.protections.RiskControl` on its own topic; ``signals kill`` writes it once for each symbol group,
+:class:`models.signals.protections.KillSwitch` on its own topic; ``signals kill`` writes it once for each symbol group,
 with a key that leads there. Both withhold signals of bars that end after their event time, so a replay withholds the
 same.
 """
@@ -16,7 +16,7 @@ import msgspec
 
 from models.events import Halt, Pause, Resume, UnknownEvent
 from models.messages import News, decode
-from models.signals.protections import Halts, RiskControl
+from models.signals.protections import Halts, KillSwitch
 from udfs.frames.codec import Reject, group_of
 
 
@@ -28,17 +28,17 @@ class Heard(NamedTuple):
     unknown_kinds: list[str]
 
 
-def apply_controls(halts: Halts, controls: Iterable[tuple[str, bytes]], kinds: Mapping[str, type[Any]]) -> Heard:
-    """Note each (place, message) that is a halt or a control in ``halts``; ``kinds`` maps a topic to its messages."""
+def apply_side_messages(halts: Halts, messages: Iterable[tuple[str, bytes]], kinds: Mapping[str, type[Any]]) -> Heard:
+    """Note halts and kill-switch messages, as (place, message), in ``halts``; ``kinds``: each topic's messages."""
     heard = Heard([], [], [])
-    for origin, payload in controls:
+    for origin, payload in messages:
         topic, _, place = origin.partition(":")
         try:
             message = decode(payload, kinds[topic])
         except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
             heard.refused.append((topic, Reject(place, payload, "", str(error))))
             continue
-        if isinstance(message, RiskControl):
+        if isinstance(message, KillSwitch):
             halts.apply(message)
         elif isinstance(message, Halt | Pause | Resume):
             halts.note(message.symbol, not isinstance(message, Resume), message.timestamp_ms)

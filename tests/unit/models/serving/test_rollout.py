@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from models.serving.bundle import load_bundle
 from models.serving.manifest import Life
 from models.serving.rollout import (
-    ControlMessage,
-    ControlState,
+    RolloutMessage,
+    RolloutState,
     age_days,
     apply,
     bundle_in_force,
@@ -22,11 +22,11 @@ from models.serving.rollout import (
 
 
 def promote(bundle, at, number):
-    return ControlMessage(kind="promote", bundle=bundle, effective_ms=at, sequence=number)
+    return RolloutMessage(kind="promote", bundle=bundle, effective_ms=at, sequence=number)
 
 
 def replay(*messages, **how):
-    state = ControlState(initial="first")
+    state = RolloutState(initial="first")
     for message in messages:
         state = apply(state, message, **how)
     return state
@@ -42,18 +42,18 @@ messages = st.lists(
 def test_the_last_word_about_a_moment_wins(drawn):
     """Against a plain table of moments: each message writes its bundle over its barrier and all after it."""
     table, stack = ["first"] * 60, ["first"]
-    state = ControlState(initial="first")
+    state = RolloutState(initial="first")
     for number, (kind, bundle, at) in enumerate(drawn):
         if kind == "promote":
             stack.append(bundle)
         elif len(stack) > 1:
             stack.pop()
         else:
-            state = apply(state, ControlMessage(kind="rollback", effective_ms=at, sequence=number))
+            state = apply(state, RolloutMessage(kind="rollback", effective_ms=at, sequence=number))
             assert "nothing to go back to" in state.refused
             continue
         table[at:] = [stack[-1]] * (60 - at)
-        state = apply(state, ControlMessage(kind=kind, bundle=bundle, effective_ms=at, sequence=number))
+        state = apply(state, RolloutMessage(kind=kind, bundle=bundle, effective_ms=at, sequence=number))
         assert state.refused == ""
     ends = np.arange(60)[::-1]
     seen = np.concatenate([rows for _, rows in split(state, ends)])
@@ -70,8 +70,8 @@ def test_reading_the_topic_twice_changes_nothing():
 
 
 def test_state_survives_json():
-    state = replay(promote("b", 100, 1), ControlMessage(kind="shadow", bundle="s", effective_ms=5, sequence=2))
-    assert msgspec.json.decode(msgspec.json.encode(state), type=ControlState) == state
+    state = replay(promote("b", 100, 1), RolloutMessage(kind="shadow", bundle="s", effective_ms=5, sequence=2))
+    assert msgspec.json.decode(msgspec.json.encode(state), type=RolloutState) == state
 
 
 def test_a_refused_bundle_leaves_the_running_one():
@@ -84,8 +84,8 @@ def test_a_refused_bundle_leaves_the_running_one():
 
 def test_shadow_runs_beside_until_it_is_ended():
     state = replay(
-        ControlMessage(kind="shadow", bundle="s", effective_ms=10, sequence=1),
-        ControlMessage(kind="unshadow", effective_ms=20, sequence=2),
+        RolloutMessage(kind="shadow", bundle="s", effective_ms=10, sequence=1),
+        RolloutMessage(kind="unshadow", effective_ms=20, sequence=2),
     )
     assert [shadow_in_force(state, end) for end in (9, 10, 19, 20)] == ["", "s", "s", ""]
     assert bundle_in_force(state, 15) == "first"
@@ -93,7 +93,7 @@ def test_shadow_runs_beside_until_it_is_ended():
 
 def test_verification_names_both_sides(folder):
     bundle = load_bundle(folder)
-    message = ControlMessage(kind="promote", bundle=str(folder), bundle_id=bundle.id, effective_ms=0, timeframe="1d")
+    message = RolloutMessage(kind="promote", bundle=str(folder), bundle_id=bundle.id, effective_ms=0, timeframe="1d")
     assert verify_message(message, bundle.manifest, bundle.id) == ""
     refusal = verify_message(message, bundle.manifest, "quick@00000000")
     assert f"announced as {bundle.id}, but the folder holds quick@00000000" in refusal

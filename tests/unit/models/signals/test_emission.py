@@ -19,7 +19,7 @@ from models.signals.emission import (
     _horizon,
     load_policy,
 )
-from models.signals.protections import Halts, RiskConfig, RiskControl, StopGuard
+from models.signals.protections import Halts, KillSwitch, RiskConfig, StopGuard
 
 DAY = 86_400_000
 MINUTE = 60_000
@@ -323,13 +323,13 @@ def test_the_compiled_horizon_is_the_published_one(confidence):
 
 def test_the_kill_switch_and_its_repeats():
     halts = Halts()
-    kill = RiskControl(kind="kill", effective_ms=100, reason="operator")
-    for control in (kill, kill, RiskControl(kind="kill", symbol="B", effective_ms=50)):
-        halts.apply(control)
+    kill = KillSwitch(kind="kill", effective_ms=100, reason="operator")
+    for message in (kill, kill, KillSwitch(kind="kill", symbol="B", effective_ms=50)):
+        halts.apply(message)
     ends = np.array([50.0, 51.0, 100.0, 101.0])
     index = np.array([0, 1, 0, 1])
     assert halts.mask(["A", "B"], index, ends).tolist() == [False, True, False, True]
-    halts.apply(RiskControl(kind="resume", effective_ms=200))
+    halts.apply(KillSwitch(kind="resume", effective_ms=200))
     again = Halts.decode(halts.encode())
     assert again.spans == {"*": [(100, 200)], "B": [(50, None)]}
     assert Halts().mask(["A"], np.zeros(1, np.int64), ends[:1]) is None

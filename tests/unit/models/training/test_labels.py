@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from models.serving.manifest import LabelSpec
-from models.trade import exits as outcome
+from models.trade import exits
 from models.trade.expiry import calendar, expires_ms
 from models.trade.levels import levels
 from models.training.labels import BUY, HOLD, SELL, UNKNOWN, SymbolBars, label
@@ -71,16 +71,16 @@ def test_a_label_is_what_the_tracker_would_say(horizon, timeframe):
             target, stop = levels(action, closes[index], atr[index], horizon, timeframe, 0.01, market.session_ms)
             assert (path.target[index], path.stop[index]) == (target, stop)
             until = expires_ms(int(bars.ends[index]), horizon, market)
-            status, price = outcome.ACTIVE, closes[index]
+            status, price = exits.ACTIVE, closes[index]
             for later in range(index + 1, count):
-                status, price = outcome.check_bar(side, target, stop, *(float(column[later]) for column in bars[2:]))
-                if status == outcome.ACTIVE and bars.ends[later] >= until:
-                    status = outcome.EXPIRED
-                if status != outcome.ACTIVE:
+                status, price = exits.check_bar(side, target, stop, *(float(column[later]) for column in bars[2:]))
+                if status == exits.ACTIVE and bars.ends[later] >= until:
+                    status = exits.EXPIRED
+                if status != exits.ACTIVE:
                     break
             assert path.status[index] == status
             assert path.exit_price[index] == price
-            pnl = outcome.pnl_percent(side, closes[index], price, 10.0)
+            pnl = exits.pnl_percent(side, closes[index], price, 10.0)
             assert path.pnl_percent[index] == pytest.approx(pnl)
 
 
@@ -95,7 +95,7 @@ def by_hand(opens, highs, lows, closes, **spec):
 def test_both_barriers_inside_one_bar_are_stopped_and_counted():
     # at 100 with ATR 1: buy 103 / 98.5, sell 97 / 101.5; the second bar holds all four
     found = by_hand([100, 100, 100], [100, 104, 100], [100, 96, 100], [100, 100, 100])
-    assert found.buy.status[0] == outcome.HIT_STOP
+    assert found.buy.status[0] == exits.HIT_STOP
     assert found.buy.exit_price[0] == 98.5
     assert found.sell.exit_price[0] == 101.5
     assert found.buy.both_inside.tolist() == [True, False, False]

@@ -11,13 +11,13 @@ from models.messages import FeatureRow, Signal, decode, encode
 from models.serving.bundle import bundle_path, load_bundle
 from models.serving.bundle_cache import Shelf
 from models.serving.manifest import encode_manifest
-from models.serving.rollout import ControlMessage, ShadowScore
+from models.serving.rollout import RolloutMessage, ShadowScore
 from models.signals.protections import Halts
 from tests.support.series import walk
 from udfs.frames.codec import FeatureFrame, Part, PartScores, ScoreFrame, pack, unpack_scores
 from udfs.kernel.compiler import BAR_COLUMNS, FeatureConfig, Kernel
 from udfs.operators.score import Score
-from udfs.steps.bundle_plan import BundleControl
+from udfs.steps.bundle_plan import BundlePlan
 from udfs.steps.decide_frames import Decider, DecideSettings, judge
 
 KERNEL = Kernel(FeatureConfig())
@@ -27,11 +27,11 @@ ENDS = np.array([100, 200, 300, 400])
 
 
 def announcement(kind, effective_ms, bundle="", **fields):
-    return encode(ControlMessage(kind=kind, effective_ms=effective_ms, bundle=bundle, **fields))
+    return encode(RolloutMessage(kind=kind, effective_ms=effective_ms, bundle=bundle, **fields))
 
 
-def control(history=()):
-    return BundleControl("daily-swing", history, JOB)
+def bundle_plan(history=()):
+    return BundlePlan("daily-swing", history, JOB)
 
 
 def planned(found):
@@ -39,13 +39,13 @@ def planned(found):
 
 
 def test_without_changes_the_jobs_own_bundle_scores_every_bar():
-    parts, shadows = control().plan(None, ENDS)
+    parts, shadows = bundle_plan().plan(None, ENDS)
     assert parts == [Part("daily-swing")]
     assert shadows == []
 
 
 def test_each_bar_is_scored_once_by_the_bundle_of_its_end():
-    one = control()
+    one = bundle_plan()
     state, refused = one.after(None, 0, announcement("promote", 200, "minute-day"))
     state, _ = one.after(state, 1, announcement("rollback", 400))
     state, _ = one.after(state, 2, announcement("shadow", 300, "minute-day"))
@@ -58,8 +58,8 @@ def test_each_bar_is_scored_once_by_the_bundle_of_its_end():
 
 def test_history_known_at_the_start_and_the_stream_come_to_the_same():
     messages = [announcement("promote", 200, "minute-day"), announcement("shadow", 100, "daily-swing")]
-    known = control(list(enumerate(messages)))
-    streamed, state = control(), None
+    known = bundle_plan(list(enumerate(messages)))
+    streamed, state = bundle_plan(), None
     for offset, message in enumerate(messages):
         state, _ = streamed.after(state, offset, message)
     assert known.plan(None, ENDS) == streamed.plan(state, ENDS) == known.plan(state, ENDS)
@@ -76,7 +76,7 @@ def test_what_cannot_be_used_is_refused_with_its_reason_and_changes_nothing(tmp_
     shutil.copytree(bundle_path("minute-day"), other)
     manifest = load_bundle(other).manifest
     (other / "manifest.json").write_bytes(encode_manifest(msgspec.structs.replace(manifest, feature_set_hash="0" * 16)))
-    one = control()
+    one = bundle_plan()
     state = None
     for offset, (payload, reason) in enumerate(
         [
@@ -94,7 +94,7 @@ def test_what_cannot_be_used_is_refused_with_its_reason_and_changes_nothing(tmp_
 
 
 def test_a_change_for_other_bars_concerns_another_job():
-    one = control()
+    one = bundle_plan()
     state, refused = one.after(None, 0, announcement("promote", 200, "minute-day", timeframe="1m"))
     assert refused == ""
     assert one.plan(state, ENDS)[0] == [Part("daily-swing")]

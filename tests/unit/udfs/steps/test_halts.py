@@ -2,13 +2,13 @@
 
 from models.events import Event
 from models.messages import News, OptionSummary, encode
-from models.signals.protections import Halts, RiskControl
-from udfs.frames.codec import group_of, part_controls
-from udfs.steps.halts import apply_controls, key_of_group
+from models.signals.protections import Halts, KillSwitch
+from udfs.frames.codec import group_of, separate_bars
+from udfs.steps.halts import apply_side_messages, key_of_group
 
 KINDS = {
     "market-data-status": Event, "market-data-news": News, "market-data-options": OptionSummary,
-    "risk-control": RiskControl,
+    "risk-control": KillSwitch,
 }  # fmt: skip
 
 
@@ -19,9 +19,9 @@ def status(kind, at_ms, symbol="AAPL", **fields):
 
 def test_halts_and_kill_become_spans_and_the_rest_is_refused():
     halts = Halts()
-    kill = encode(RiskControl(kind="kill", effective_ms=50))
+    kill = encode(KillSwitch(kind="kill", effective_ms=50))
     story = News(symbol="AAPL", news_id="7", created_ms=5, updated_ms=6, headline="x")
-    news, refused, unknown_kinds = apply_controls(
+    news, refused, unknown_kinds = apply_side_messages(
         halts,
         [
             status("halt", 10), status("luld", 15, upper=2.0, lower=1.0),
@@ -50,9 +50,9 @@ def test_every_group_has_a_key_of_its_own():
 
 
 def test_bars_are_parted_from_the_rest_in_order():
-    parted = part_controls("a\x1eb\x1ec\x1ed", "bars:0:1,status:2:9,bars:1:2,bars:0:2", "bars")
+    parted = separate_bars("a\x1eb\x1ec\x1ed", "bars:0:1,status:2:9,bars:1:2,bars:0:2", "bars")
     assert parted == ("a\x1ec\x1ed", "0:1,1:2,0:2", [("status:2:9", b"b")])
-    assert part_controls("a\x1eb", "bars:0:1,bars:0:2", "bars") == ("a\x1eb", "0:1,0:2", [])
-    assert part_controls("x", "status:2:9", "bars") == ("", "", [("status:2:9", b"x")])
+    assert separate_bars("a\x1eb", "bars:0:1,bars:0:2", "bars") == ("a\x1eb", "0:1,0:2", [])
+    assert separate_bars("x", "status:2:9", "bars") == ("", "", [("status:2:9", b"x")])
     # a topic whose name ends like another's is not taken for it
-    assert part_controls("a\x1eb", "bars:0:1,my-bars:0:2", "bars")[0] == "a"
+    assert separate_bars("a\x1eb", "bars:0:1,my-bars:0:2", "bars")[0] == "a"
