@@ -253,7 +253,7 @@ def publish(client: redis.Redis, messages: int, per_s: float) -> None:
     start = time.monotonic()
     for n in range(messages):
         signal = make_signal(n)
-        client.xadd(redis_keys.SIGNALS_STREAM, redis_keys.stream_fields(signal.signal_id, "signal", encode(signal)))  # type: ignore[arg-type]
+        client.xadd(redis_keys.SIGNALS_STREAM, {"id": signal.signal_id, "kind": "signal", "data": encode(signal)})  # type: ignore[arg-type]
         time.sleep(max(0.0, start + (n + 1) / per_s - time.monotonic()))
 
 

@@ -30,7 +30,7 @@ log = logging.getLogger("relay.follow")
 #: Marks the expiry as written, drops the signal from the active set (unless it ends for one risk profile only) and
 #: appends the entry: all or nothing.
 _EXPIRE = """
-if redis.call('SET', KEYS[1], '1', 'NX', 'EX', 604800) then
+if redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[4]) then
   if ARGV[3] == '{}' then redis.call('ZREM', KEYS[2], ARGV[1]) end
   redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[2], '*', 'id', ARGV[1], 'kind', 'expired', 'data', ARGV[3])
   return 1
@@ -229,9 +229,10 @@ class Follower:
             pipeline = self.redis.pipeline(transaction=False)
             for signal_id, profile in due[at : at + _BATCH]:
                 pipeline.eval(
-                    _EXPIRE, 3, f"expired:{signal_id}" + (f":{profile}" if profile else ""),
+                    _EXPIRE, 3, redis_keys.expired_key(signal_id, profile),
                     redis_keys.SIGNALS_ACTIVE, redis_keys.SIGNALS_STREAM, signal_id, str(redis_keys.STREAM_MAXLEN),
                     msgspec.json.encode(Expired(profile)).decode() if profile else "{}",
+                    str(redis_keys.EXPIRED_TTL_S),
                 )  # fmt: skip
             for (signal_id, profile), written in zip(due[at : at + _BATCH], await pipeline.execute(), strict=True):
                 if profile and not written:  # its entry is older than the stream

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from connectors.logs import configure_logs
 from connectors.redis.client import require_redis
 from relay.app import create_app
+from relay.push.channels import check_settings
 from relay.settings import RelaySettings
 from relay.wire import Socket
 
@@ -53,6 +54,7 @@ def main(**given: Any) -> int:
     """Serve with the settings given, the rest from the environment; the exit status. Mistakes are told, not raised."""
     try:
         settings = RelaySettings(**given)
+        check_settings()
     except ValidationError as error:
         for problem in error.errors():  # without the value, which may be a secret
             print(f"relay: {'.'.join(map(str, problem['loc']))}: {problem['msg']}", file=sys.stderr)

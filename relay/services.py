@@ -16,6 +16,7 @@ from relay.limits import Places, TokenBucket
 from relay.links import ChartLinks
 from relay.metrics import RelayMetrics
 from relay.push.dispatcher import Dispatcher
+from relay.push.journal import RedisJournal
 from relay.settings import RelaySettings
 from relay.state import State
 from relay.traces import signal_traces
@@ -35,7 +36,7 @@ class Services:
         self.images = ChartImages(settings.charts_cached_max)
         self.hub = Hub(State(), settings, self.links.url)
         self.follower = Follower(settings.redis_url, self.hub)
-        self.push = Dispatcher(settings, store, self.hub, self.follower.redis)
+        self.push = Dispatcher(settings, store, self.hub, RedisJournal(self.follower.redis))
         self.follower.listeners.append(self.push.hear)
         self.metrics = RelayMetrics(self.follower, self.images, self.push)
         self.follower.listeners.append(self.metrics.hear)

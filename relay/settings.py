@@ -1,6 +1,7 @@
 """Settings of the relay, each with its bound; from the environment as ``SIGNALS_RELAY_<NAME>`` or the command line.
 
-Each may also be a file ``signals_relay_<name>`` in the folder ``SIGNALS_SECRETS_DIR``: for secrets.
+Each may also be a file ``signals_relay_<name>`` in the folder ``SIGNALS_SECRETS_DIR``: for secrets. What one push
+channel alone needs, its file in ``relay/push/channels`` declares.
 """
 
 from __future__ import annotations
@@ -77,14 +78,10 @@ class RelaySettings(BaseSettings):
 
     chart_url_s: int = 86_400
     charts_cached_max: int = 512
-    #: Base of the Telegram bot API; tests put a local receiver here.
-    telegram_host: str = "https://api.telegram.org"
-    telegram_token: SecretStr = SecretStr("")
     #: Attempts before a note is dead-lettered, and the first pause between them (it doubles).
     push_attempts_max: int = Field(default=6, ge=1)
     push_backoff_s: float = Field(default=2.0, gt=0)
-    push_contact: str = "mailto:admin@localhost"
-    #: Allow webhooks and push endpoints on loopback and private addresses (tests, or a trusted network).
+    #: Allow deliveries to loopback and private addresses (tests, or a trusted network).
     push_private_addresses: bool = False
 
     @field_validator("jwt_secret")

@@ -63,7 +63,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PushTarget(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a user's notifications go: ``channel`` webpush, webhook or telegram; ``address`` is that channel's JSON."""
+    """Where a user's notifications go: ``channel`` names a file of ``relay/push/channels``, ``address`` is its JSON."""
 
     target_id: str
     name: str

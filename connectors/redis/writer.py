@@ -221,7 +221,7 @@ class RedisStore:
         life_ms = max(1, signal.expires_ms - signal.created_ms)
         self._write_signal(
             keys=[
-                f"signal-revision:{stem}",
+                redis_keys.revision_key(stem),
                 redis_keys.signal_key(signal.signal_id),
                 redis_keys.SIGNALS_ACTIVE,
                 redis_keys.SIGNALS_STREAM,
@@ -247,7 +247,7 @@ class RedisStore:
         self._write_outcome(
             keys=[
                 redis_keys.outcomes_key(outcome.symbol),
-                f"outcomes-finished:{outcome.symbol}",
+                redis_keys.finished_key(outcome.symbol),
                 redis_keys.SIGNALS_ACTIVE,
                 redis_keys.SIGNALS_STREAM,
             ],

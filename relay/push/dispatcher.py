@@ -13,19 +13,21 @@ import logging
 import random
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import msgspec
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 
 from relay import protocol
 from relay.hub import Hub, variant_of
-from relay.push import telegram, webhook, webpush
-from relay.push.delivery import TIMEOUT_S, AddressError, Attempt, check_address
+from relay.push import channels
+from relay.push.channels.base import Context
+from relay.push.delivery import TIMEOUT_S, AddressError, Attempt
+from relay.push.journal import Journal
 from relay.push.note import Note, collapse_key, words
 from relay.push.preferences import Preferences, kind_of
 from relay.settings import RelaySettings
@@ -34,9 +36,7 @@ from relay.users import PushTarget, User, UserStore
 
 log = logging.getLogger("relay.push")
 
-#: Stream of notes that could not be delivered, capped.
-DEAD_LETTERS = "push:dead-letter"
-POSITION = "push:position"
+#: A relay that was away for longer than this does not send what it missed.
 CATCH_UP_MS = 600_000
 #: Notes waiting for one target; the oldest is dead-lettered.
 LINE_MAX = 100
@@ -54,12 +54,25 @@ class Line:
 
 
 class Dispatcher:
-    """Turns events into notes and delivers them."""
+    """Turns events into notes and delivers them over the channels of ``relay/push/channels``.
 
-    def __init__(self, settings: RelaySettings, store: UserStore, hub: Hub, redis: Redis) -> None:
-        self._settings, self._store, self._hub, self._redis = settings, store, hub, redis
-        self.vapid = webpush.Vapid(store.secret("vapid", webpush.new_key()), settings.push_contact)
+    ``sleep`` waits the seconds between two attempts, ``now`` gives the wall clock in seconds.
+    """
+
+    def __init__(
+        self,
+        settings: RelaySettings,
+        store: UserStore,
+        hub: Hub,
+        journal: Journal,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings, self._store, self._hub, self._journal = settings, store, hub, journal
+        self._sleep, self._now = sleep, now
         self._client = httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False, trust_env=False)
+        #: The channels by name.
+        self.channels = channels.open_all(Context(self._client, store.secret, settings.push_private_addresses))
         self._lines: dict[str, Line] = {}
         self._users: dict[str, User] = {}
         self._targets: dict[str, list[PushTarget]] = {}
@@ -73,9 +86,9 @@ class Dispatcher:
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log addresses, tokens included
         await self.renew()
         with contextlib.suppress(RedisError):
-            held = await self._redis.get(POSITION)
-            since = int(held.split(b"-")[0]) if held else None
-            oldest = time.time() * 1_000 - CATCH_UP_MS
+            reached = await self._journal.reached()
+            since = int(reached.split("-")[0]) if reached else None
+            oldest = self._now() * 1_000 - CATCH_UP_MS
             for event in missed:
                 at = int(event.number.split("-")[0])
                 if since is not None and at >= max(since, oldest):
@@ -110,6 +123,11 @@ class Dispatcher:
             if line.task is not None:
                 line.task.cancel()
 
+    async def drained(self) -> None:
+        """Return when no note waits for delivery."""
+        while tasks := [line.task for line in self._lines.values() if line.task is not None and not line.task.done()]:
+            await asyncio.gather(*tasks, return_exceptions=True)
+
     def preferences(self, name: str) -> Preferences:
         """A user's preferences."""
         return self._preferences.get(name, Preferences())
@@ -125,16 +143,14 @@ class Dispatcher:
         targets = self._targets.get(name, [])
         for target in targets:
             note_id = f"test-{time.time_ns()}"
-            message = {"type": "test", "timestamp_ms": int(time.time() * 1e3)}
+            message = {"type": "test", "timestamp_ms": int(self._now() * 1e3)}
             self._queue(target, Note(note_id=note_id, collapse=note_id, title="Signals", body="This is a test.",
                                      silent=False, message=message))  # fmt: skip
         return len(targets)
 
     async def dead_letters(self, name: str) -> list[dict[str, Any]]:
         """A user's undelivered notes, newest first."""
-        entries = await self._redis.xrevrange(DEAD_LETTERS, count=200)
-        told = [{key.decode(): value.decode() for key, value in fields.items()} for _, fields in entries]
-        return [entry for entry in told if entry.pop("user", None) == name][:20]
+        return await self._journal.dead_letters(name)
 
     # From events to lines
 
@@ -148,17 +164,18 @@ class Dispatcher:
         while True:
             event = await self._events.get()
             try:
-                claimed = await self._redis.set(f"push:{event.number}", b"1", nx=True, ex=3_600)
-                await self._redis.set(POSITION, event.number)
+                claimed = await self._journal.claim(event.number)
             except (RedisError, OSError):
                 claimed = True  # told twice is better than not at all
             if claimed:
-                self._tell(event)
+                self.notify(event)
 
-    def _tell(self, event: Event) -> None:
+    def notify(self, event: Event) -> None:
+        """Queue the event for every target whose user wants it."""
         kind = kind_of(event)
-        assert kind is not None
-        now = datetime.now(UTC)
+        if kind is None:
+            return
+        now = datetime.fromtimestamp(self._now(), UTC)
         for name, targets in self._targets.items():
             user = self._users.get(name)
             if user is None or (user.watchlist and event.symbol not in user.watchlist):
@@ -203,7 +220,7 @@ class Dispatcher:
                 if attempt.result == "retry" and attempts < self._settings.push_attempts_max:
                     self.counts["retried"] += 1
                     backoff = self._settings.push_backoff_s * 2 ** (attempts - 1) * random.uniform(0.8, 1.2)
-                    await asyncio.sleep(min(attempt.wait_s if attempt.wait_s is not None else backoff, 3_600))
+                    await self._sleep(min(attempt.wait_s if attempt.wait_s is not None else backoff, 3_600))
                     current = line.waiting.get(collapse)
                     if current is not note and current is not None:
                         note, attempts = current, 0
@@ -225,18 +242,12 @@ class Dispatcher:
                 line.waiting.pop(collapse, None)
 
     async def _attempt(self, line: Line, note: Note) -> Attempt:
-        settings, target = self._settings, line.target
+        target = line.target
+        channel = self.channels.get(target.channel)
+        if channel is None:
+            return Attempt("refused", f"this relay has no channel {target.channel!r} any more")
         try:
-            if target.channel == "telegram":
-                token = settings.telegram_token.get_secret_value()
-                return await telegram.deliver(
-                    self._client, settings.telegram_host, token, target, note, line.receipts.get(note.collapse, "")
-                )
-            url = str(target.address["url" if target.channel == "webhook" else "endpoint"])
-            await check_address(url, settings.push_private_addresses)
-            if target.channel == "webhook":
-                return await webhook.deliver(self._client, target, note)
-            return await webpush.deliver(self._client, self.vapid, target, note)
+            return await channel.deliver(target.address, note, line.receipts.get(note.collapse, ""))
         except AddressError as error:
             return Attempt("refused", str(error))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -247,10 +258,10 @@ class Dispatcher:
 
     async def _bury(self, line: Line, note: Note, reason: str, attempts: int) -> None:
         self.counts["dead"] += 1
-        fields: dict[Any, Any] = {
+        fields: dict[str, str | bytes] = {
             "user": line.target.name, "target": line.target.target_id, "channel": line.target.channel,
             "note": note.note_id, "title": note.title, "reason": reason, "attempts": str(attempts),
-            "at_ms": str(int(time.time() * 1e3)), "message": msgspec.json.encode(note.message),
+            "at_ms": str(int(self._now() * 1e3)), "message": msgspec.json.encode(note.message),
         }  # fmt: skip
         with contextlib.suppress(RedisError, OSError):
-            await self._redis.xadd(DEAD_LETTERS, fields, maxlen=1_000, approximate=True)
+            await self._journal.bury(fields)

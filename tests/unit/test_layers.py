@@ -26,6 +26,7 @@ REGISTRIES = {
     "connectors.settings.ingest": "connectors.venues",
     "connectors.venues": "connectors.venues",
     "models.backends": "models.backends",
+    "relay.push.channels": "relay.push.channels",
     "udfs.kernel.catalogue": "udfs.features",
 }
 #: Modules that load by a name which a user gives, never one of ours.

@@ -20,23 +20,39 @@ export async function notifications(session, card) {
   };
   const post = (path, body) => session.get(path, { method: "POST", body: JSON.stringify(body) });
 
-  const browser = attempt(async () => {
+  const add = (body) => post("/api/push/targets", body);
+
+  // A channel without fields is the browser's own: it subscribes with the channel's key.
+  const subscribe = (channel) => attempt(async () => {
     if (!("serviceWorker" in navigator && "PushManager" in window)) throw new Error("this browser has no web push");
     if ((await Notification.requestPermission()) !== "granted") throw new Error("the browser was told not to allow notifications");
     const worker = await navigator.serviceWorker.register("/sw.js");
-    const subscription = await worker.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: bytes(told.webpush_key) });
-    const { endpoint, keys } = subscription.toJSON();
-    await post("/api/push/targets", { channel: "webpush", endpoint, keys: { p256dh: keys.p256dh, auth: keys.auth } });
+    const options = { userVisibleOnly: true, applicationServerKey: bytes(channel.server_key) };
+    const { endpoint, keys } = (await worker.pushManager.subscribe(options)).toJSON();
+    await add({ channel: channel.channel, endpoint, keys: { p256dh: keys.p256dh, auth: keys.auth } });
     await again();
   });
-  const url = h("input", { id: "webhook-url", type: "url", placeholder: "https://example.com/signals", required: true });
-  const webhook = attempt(async () => {
-    const made = await post("/api/push/targets", { channel: "webhook", url: url.value });
-    await again();
-    document.getElementById("push-said").replaceChildren("Webhook added. Its secret, shown this once: ", h("code", {}, made.secret));
-  });
-  const chat = h("input", { id: "telegram-chat", inputmode: "numeric", placeholder: "123456789", required: true });
-  const telegram = attempt(async () => { await post("/api/push/targets", { channel: "telegram", chat_id: Number(chat.value) }); await again(); });
+  const form = (channel) => {
+    const inputs = channel.fields.map((field) => h("input", {
+      id: `${channel.channel}-${field.name}`, type: field.type === "url" ? "url" : "text",
+      inputmode: field.type === "integer" ? "numeric" : null, placeholder: field.placeholder, required: true,
+    }));
+    const value = (field, input) => (field.type === "integer" ? Number(input.value) : input.value);
+    const submit = attempt(async () => {
+      const given = channel.fields.map((field, i) => [field.name, value(field, inputs[i])]);
+      const made = await add({ channel: channel.channel, ...Object.fromEntries(given) });
+      await again();
+      if (made.secret) {
+        const text = `${channel.title} added. Its secret, shown this once: `;
+        document.getElementById("push-said").replaceChildren(text, h("code", {}, made.secret));
+      }
+    });
+    const labelled = channel.fields.flatMap((field, i) => [h("label", { for: inputs[i].id }, field.label), inputs[i]]);
+    return h("form", { class: "form", onsubmit: submit }, labelled, h("button", { type: "submit" }, channel.button));
+  };
+  const offered = told.channels.filter((channel) => channel.available);
+  const browsers = offered.filter((channel) => channel.fields.length === 0);
+  const forms = offered.filter((channel) => channel.fields.length > 0);
 
   const selects = Object.fromEntries(Object.keys(KINDS).map((kind) => [kind, h("select", { id: `push-${kind}` }, ["on", "silent", "off"].map((value) => h("option", { value, selected: told.preferences[kind] === value }, value)))]));
   const quiet = told.preferences.quiet_hours;
@@ -55,9 +71,8 @@ export async function notifications(session, card) {
       ? h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("th", {}, "Channel"), h("th", {}, "Address"), h("th", {}, ""))), h("tbody", {}, told.targets.map((target) => h("tr", {}, h("td", {}, target.channel), h("td", {}, String(target.address).slice(0, 60)),
         h("td", { class: "num" }, h("button", { type: "button", onclick: attempt(async () => { await session.get(`/api/push/targets/${target.target_id}`, { method: "DELETE" }); await again(); }) }, "Remove")))))))
       : h("p", { class: "quiet" }, "Nothing is sent anywhere yet."),
-    h("div", { class: "buttons" }, h("button", { type: "button", onclick: browser }, "Notify this browser"), told.targets.length ? h("button", { type: "button", onclick: attempt(async () => { await post("/api/push/test", {}); said.textContent = "✓ A test is on its way."; }) }, "Send a test") : null),
-    h("form", { class: "form", onsubmit: webhook }, h("label", { for: "webhook-url" }, "Webhook"), url, h("button", { type: "submit" }, "Add webhook")),
-    told.telegram ? h("form", { class: "form", onsubmit: telegram }, h("label", { for: "telegram-chat" }, "Telegram chat id (after starting the bot)"), chat, h("button", { type: "submit" }, "Add chat")) : null,
+    h("div", { class: "buttons" }, browsers.map((channel) => h("button", { type: "button", onclick: subscribe(channel) }, channel.button)), told.targets.length ? h("button", { type: "button", onclick: attempt(async () => { await post("/api/push/test", {}); said.textContent = "✓ A test is on its way."; }) }, "Send a test") : null),
+    ...forms.map(form),
     h("form", { class: "form", onsubmit: save }, h("h3", {}, "How loudly"), Object.entries(KINDS).map(([kind, name]) => h("div", { class: "pair" }, h("label", { for: `push-${kind}` }, name), selects[kind])),
       h("div", { class: "pair" }, h("label", { for: "quiet-start" }, "Quiet from"), start), h("div", { class: "pair" }, h("label", { for: "quiet-end" }, "Quiet until"), end), h("button", { type: "submit", class: "primary" }, "Save")),
     said,

@@ -90,12 +90,12 @@ class Relay:
     def publish(self, signal: Signal) -> None:
         self.redis.set(redis_keys.signal_key(signal.signal_id), encode(signal))
         self.redis.zadd(redis_keys.SIGNALS_ACTIVE, {signal.signal_id: signal.expires_ms})
-        self.redis.xadd(redis_keys.SIGNALS_STREAM, redis_keys.stream_fields(signal.signal_id, "signal", encode(signal)))
+        self.redis.xadd(redis_keys.SIGNALS_STREAM, {"id": signal.signal_id, "kind": "signal", "data": encode(signal)})
 
     def publish_outcome(self, outcome: Outcome) -> None:
         self.redis.hset(redis_keys.outcomes_key(outcome.symbol), outcome.signal_id, encode(outcome))
         self.redis.xadd(
-            redis_keys.SIGNALS_STREAM, redis_keys.stream_fields(outcome.signal_id, "outcome", encode(outcome))
+            redis_keys.SIGNALS_STREAM, {"id": outcome.signal_id, "kind": "outcome", "data": encode(outcome)}
         )
 
     # Clients

@@ -31,7 +31,7 @@ def test_it_speaks_the_same_protocol(served, redis_server, make_signal):
     with client.websocket_connect("/ws", headers=headers) as socket:
         socket.send_json({"type": "hello", "token": token, "all": True})
         assert [socket.receive_json()["type"] for _ in range(3)] == ["welcome", "snapshot", "system"]
-        fields = redis_keys.stream_fields("s1", "signal", encode(make_signal("s1")))
+        fields = {"id": "s1", "kind": "signal", "data": encode(make_signal("s1"))}
         redis.Redis.from_url(redis_server.url).xadd(redis_keys.SIGNALS_STREAM, fields)
         message = socket.receive_json()
         while message["type"] != "trading_signal":  # the data mode may change first
