@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from connectors.ingest import metrics
 from connectors.ingest.stream_ingest import Intake
-from connectors.venues.base import Action, Control, Stream, VenueSettings
+from connectors.venues.base import Action, ConnectionEvent, Stream, VenueSettings
 from models.events import Connected, Stale, SymbolsDropped, VenueError
 
 log = logging.getLogger("ingest")
@@ -61,7 +61,7 @@ class Connection:
         self._stopping = asyncio.Event()
         self._frames: list[bytes] = []
         self._arrived = asyncio.Event()
-        self._controls: list[Control] = []
+        self._events: list[ConnectionEvent] = []
         self._streaming = False
         self._ended: BaseException | None = None
 
@@ -143,7 +143,7 @@ class Connection:
         if not frames:
             return
         before = self._intake.data_count
-        self._controls += self._intake.take(frames, now_ms(), self._adapter)
+        self._events += self._intake.take(frames, now_ms(), self._adapter)
         if self._intake.data_count > before:
             self.live.set()
 
@@ -154,34 +154,34 @@ class Connection:
                 async with asyncio.timeout(self._tick_s):
                     await self._arrived.wait()
         self._drain()
-        if self._ended is not None and not self._controls:
+        if self._ended is not None and not self._events:
             raise self._ended
 
-    async def _expect(self, kind: str, resend: str | None, socket: ClientConnection) -> Control | None:
-        """The control awaited; None when the subscription was shrunk and must be sent again."""
+    async def _expect(self, kind: str, resend: str | None, socket: ClientConnection) -> ConnectionEvent | None:
+        """The event awaited; None when the subscription was shrunk and must be sent again."""
         tries = 0
         deadline = time.monotonic() + self._settings.handshake_timeout_s
         while True:
-            while self._controls:
-                control = self._controls.pop(0)
-                if control.kind == kind:
-                    return control
-                if control.kind != "error":
+            while self._events:
+                event = self._events.pop(0)
+                if event.kind == kind:
+                    return event
+                if event.kind != "error":
                     continue
-                action = self._note(control)
+                action = self._note(event)
                 if action is Action.WAIT:
                     tries += 1
                     if tries > self._settings.wait_tries:
-                        raise _EndError(Ending(f"error {control.code}: {control.text}, {tries - 1} times", True))
+                        raise _EndError(Ending(f"error {event.code}: {event.text}, {tries - 1} times", True))
                     await asyncio.sleep(self._settings.wait_s * min(tries, 10))
                     if resend:
                         await socket.send(resend)
                     deadline = time.monotonic() + self._settings.handshake_timeout_s
                 elif action is Action.SHRINK:
-                    self._shrink(control)
+                    self._shrink(event)
                     return None
                 else:
-                    self._act(action, control)
+                    self._act(action, event)
             if time.monotonic() > deadline:
                 raise _EndError(Ending(f"no {kind} within {self._settings.handshake_timeout_s:g} s"))
             await self._step()
@@ -204,15 +204,15 @@ class Connection:
             else:
                 return
 
-    def _note(self, control: Control) -> Action:
-        metrics.ERRORS.labels(self._intake.source, control.code).inc()
-        action = self._adapter.action(control, self._streaming)
-        log.warning("%s: error %s %s: %s", self._stream.name, control.code, control.text, action.value)
-        self._intake.publish_event(VenueError, now_ms(), control.text, code=control.code, action=action.name)
+    def _note(self, event: ConnectionEvent) -> Action:
+        metrics.ERRORS.labels(self._intake.source, event.code).inc()
+        action = self._adapter.action(event, self._streaming)
+        log.warning("%s: error %s %s: %s", self._stream.name, event.code, event.text, action.value)
+        self._intake.publish_event(VenueError, now_ms(), event.text, code=event.code, action=action.name)
         return action
 
-    def _act(self, action: Action, control: Control) -> None:
-        text = f"error {control.code}: {control.text}"
+    def _act(self, action: Action, event: ConnectionEvent) -> None:
+        text = f"error {event.code}: {event.text}"
         if action is Action.FATAL:
             raise FatalError(f"{self._stream.name}: {text}: {action.value}")
         if action is Action.COOL_DOWN:
@@ -220,34 +220,34 @@ class Connection:
         if action is Action.RECONNECT or (action is Action.WAIT and self._streaming):
             raise _EndError(Ending(text))
 
-    def _shrink(self, control: Control) -> None:
+    def _shrink(self, event: ConnectionEvent) -> None:
         """Drop the newest quarter of the symbols (at least one) from every channel."""
         symbols = list(dict.fromkeys(symbol for held in self.channels.values() for symbol in held))
         keep = symbols[: len(symbols) - max(1, len(symbols) // 4)]
         if not keep:
-            raise FatalError(f"{self._stream.name}: {control.text}: not even one symbol is allowed on this plan")
+            raise FatalError(f"{self._stream.name}: {event.text}: not even one symbol is allowed on this plan")
         dropped = [symbol for symbol in symbols if symbol not in keep]
         self.channels = {name: [s for s in held if s in keep] for name, held in self.channels.items()}
         log.warning("%s: symbol limit: dropped %s", self._stream.name, " ".join(dropped))
-        self._intake.publish_event(SymbolsDropped, now_ms(), control.text, symbols=tuple(dropped))
+        self._intake.publish_event(SymbolsDropped, now_ms(), event.text, symbols=tuple(dropped))
 
     async def _serve(self, socket: ClientConnection) -> Ending:
         started = time.monotonic()
         lifetime = self._settings.lifetime_s
         while not self._stopping.is_set():
             await self._step()
-            while self._controls:
-                control = self._controls.pop(0)
-                if control.kind == "shutdown":
+            while self._events:
+                event = self._events.pop(0)
+                if event.kind == "shutdown":
                     self.expiring.set()
-                elif control.kind == "error":
-                    action = self._note(control)
+                elif event.kind == "error":
+                    action = self._note(event)
                     if action is Action.SHRINK:
-                        self._shrink(control)
+                        self._shrink(event)
                         for frame in self._adapter.subscribe(self.channels):
                             await socket.send(frame)
                     else:
-                        self._act(action, control)
+                        self._act(action, event)
             if lifetime and time.monotonic() - started > lifetime:
                 self.expiring.set()
             if stale := self._intake.stale(now_ms()):

@@ -20,7 +20,7 @@ from connectors.ingest.gaps import Gap, Holes, Outages, Range
 from connectors.ingest.sentiment import Scorer, text_of
 from connectors.ingest.staleness import Staleness
 from connectors.kafka.publisher import event_ms
-from connectors.venues.base import COUNTS_FOR, Control, Stream, Venue, VenueSettings
+from connectors.venues.base import COUNTS_FOR, ConnectionEvent, Stream, Venue, VenueSettings
 from models.dead_letters import dead_letter
 from models.events import ConnectionChange, Event, GapDeclared, GapEvent, GapFilled, GapUnfilled
 from models.messages import Bar, DeadLetter, Message, News, OptionSummary, Quote, Trade
@@ -122,7 +122,7 @@ class Intake:
             self._counts[key] = counter.labels(self.source, channel)
         self._counts[key].inc(amount)
 
-    def take(self, frames: list[bytes], now_ms: int, venue: Venue | None = None) -> list[Control]:
+    def take(self, frames: list[bytes], now_ms: int, venue: Venue | None = None) -> list[ConnectionEvent]:
         """Publish what the frames hold; returns what the venue says about the connection."""
         parsed = (venue or self._venue).parse_many(frames, now_ms)
         for refused in parsed.rejects:
@@ -130,7 +130,7 @@ class Intake:
             self._count(metrics.REJECTED, refused.channel or "unknown")
         if parsed.messages:
             self.accept(parsed.messages, now_ms)
-        return parsed.controls
+        return parsed.connection_events
 
     def accept(self, messages: list[Message], now_ms: int) -> None:
         """Publish messages that were not seen before and note what they prove missing."""

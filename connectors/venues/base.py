@@ -40,7 +40,7 @@ class Reject(msgspec.Struct, frozen=True):
     channel: str = ""
 
 
-class Control(msgspec.Struct, frozen=True):
+class ConnectionEvent(msgspec.Struct, frozen=True):
     """What a venue says about the connection itself.
 
     ``kind``: ``welcome``, ``authenticated``, ``subscribed`` (``channels`` is what is now subscribed, where the venue
@@ -58,13 +58,13 @@ class Parsed(msgspec.Struct):
 
     messages: list[Message] = msgspec.field(default_factory=list)
     rejects: list[Reject] = msgspec.field(default_factory=list)
-    controls: list[Control] = msgspec.field(default_factory=list)
+    connection_events: list[ConnectionEvent] = msgspec.field(default_factory=list)
 
     def extend(self, other: Parsed) -> None:
         """Append what another frame became."""
         self.messages += other.messages
         self.rejects += other.rejects
-        self.controls += other.controls
+        self.connection_events += other.connection_events
 
 
 class Action(Enum):
@@ -101,12 +101,12 @@ class Venue(Protocol):
         """Frames that subscribe to these symbols by channel (``trades``, ``quotes``, ``bars``, ...)."""
 
     def parse(self, frame: bytes, now_ms: int | None) -> Parsed:
-        """The messages, rejects and controls in one frame that arrived at ``now_ms`` (None: arrival not recorded)."""
+        """The messages, rejects and connection events of a frame that arrived at ``now_ms`` (None: not recorded)."""
 
     def parse_many(self, frames: list[bytes], now_ms: int | None) -> Parsed:
         """The same for several frames at once: one decoder call for all."""
 
-    def action(self, error: Control, streaming: bool = False) -> Action:
+    def action(self, error: ConnectionEvent, streaming: bool = False) -> Action:
         """The policy for an error, during the handshake or once ``streaming``."""
 
 

@@ -18,7 +18,7 @@ from connectors.venues.base import (
     PRICE_MAX,
     SIZE_MAX,
     Action,
-    Control,
+    ConnectionEvent,
     Parsed,
     Price,
     Reject,
@@ -289,14 +289,14 @@ class Adapter:
         body = {CHANNELS[name]: symbols for name, symbols in channels.items() if name in CHANNELS and symbols}
         return [msgspec.json.encode({"action": "subscribe", **body}).decode()]
 
-    def action(self, error: Control, streaming: bool = False) -> Action:
+    def action(self, error: ConnectionEvent, streaming: bool = False) -> Action:
         """See :data:`POLICY`; 410 (a subscription this feed lacks) is fatal only at the start."""
         if streaming and error.code == "410":
             return Action.LOG
         return POLICY.get(error.code, Action.LOG)
 
     def parse(self, frame: bytes, now_ms: int | None) -> Parsed:
-        """The messages, rejects and controls in one frame."""
+        """The messages, rejects and connection events in one frame."""
         parsed = Parsed()
         try:
             self._take(_frame.decode(frame), now_ms, parsed)
@@ -350,7 +350,7 @@ class Adapter:
             elif kind is _News:
                 parsed.messages += self._news(item, now_ms)
             else:
-                parsed.controls.append(_control(item))
+                parsed.connection_events.append(_connection_event(item))
 
     def _one_by_one(self, frame: bytes, now_ms: int | None) -> Parsed:
         parsed = Parsed()
@@ -502,14 +502,15 @@ class Adapter:
         ]
 
 
-def _control(item: Any) -> Control:
+def _connection_event(item: Any) -> ConnectionEvent:
     if isinstance(item, _Success):
         kinds = {"connected": "welcome", "authenticated": "authenticated"}
-        return Control(kind=kinds.get(item.msg, "info"), text=item.msg)
+        return ConnectionEvent(kind=kinds.get(item.msg, "info"), text=item.msg)
     if isinstance(item, _Error):
-        return Control(kind="error", code=str(item.code), text=item.msg)
+        return ConnectionEvent(kind="error", code=str(item.code), text=item.msg)
     held = msgspec.structs.asdict(item)
-    return Control(kind="subscribed", channels={name: held[wire] for name, wire in CHANNELS.items() if held.get(wire)})
+    channels = {name: held[wire] for name, wire in CHANNELS.items() if held.get(wire)}
+    return ConnectionEvent(kind="subscribed", channels=channels)
 
 
 def _explain(error: Exception, payload: bytes) -> Reject:

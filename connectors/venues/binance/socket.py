@@ -17,7 +17,7 @@ from connectors.venues.base import (
     PRICE_MAX,
     SIZE_MAX,
     Action,
-    Control,
+    ConnectionEvent,
     Parsed,
     Price,
     Reject,
@@ -221,12 +221,12 @@ class Adapter:
             for number, at in enumerate(range(0, len(streams), STREAMS_PER_FRAME), start=1)
         ]
 
-    def action(self, error: Control, streaming: bool = False) -> Action:
+    def action(self, error: ConnectionEvent, streaming: bool = False) -> Action:
         """See :data:`POLICY`."""
         return POLICY.get(error.code, Action.LOG)
 
     def parse(self, frame: bytes, now_ms: int | None) -> Parsed:
-        """The messages, rejects and controls in one frame."""
+        """The messages, rejects and connection events in one frame."""
         parsed = Parsed()
         try:
             self._take([_frame.decode(frame).data], now_ms, parsed)
@@ -292,12 +292,12 @@ class Adapter:
                     )
                 )
             elif kind is _Shutdown:
-                parsed.controls.append(Control(kind="shutdown", text="serverShutdown"))
+                parsed.connection_events.append(ConnectionEvent(kind="shutdown", text="serverShutdown"))
             else:
                 add(self._convert[kind](item, now_ms))
 
     def _slowly(self, frame: bytes, now_ms: int | None) -> Parsed:
-        """A raw event, a control answer, a ``bookTicker`` (which has no type), or a reject."""
+        """A raw event, an answer to a request, a ``bookTicker`` (which has no type), or a reject."""
         parsed = Parsed()
         try:
             payload = frame
@@ -314,7 +314,7 @@ class Adapter:
             elif "u" in held and "B" in held:
                 parsed.messages.append(self._book_ticker(_book_ticker.decode(payload), now_ms))
             else:
-                parsed.controls.append(_control(held))
+                parsed.connection_events.append(_connection_event(held))
         except (ValueError, RecursionError) as error:
             parsed = Parsed(rejects=[_explain(error, frame)])
         return parsed
@@ -393,12 +393,12 @@ class Adapter:
         )
 
 
-def _control(held: dict[str, Any]) -> Control:
+def _connection_event(held: dict[str, Any]) -> ConnectionEvent:
     error = held.get("error", held)
     if isinstance(error, dict) and "code" in error and "msg" in error:
-        return Control(kind="error", code=str(error["code"]), text=str(error["msg"]))
+        return ConnectionEvent(kind="error", code=str(error["code"]), text=str(error["msg"]))
     if "result" in held and "id" in held:
-        return Control(kind="subscribed" if held["result"] is None else "info", code=str(held["id"]))
+        return ConnectionEvent(kind="subscribed" if held["result"] is None else "info", code=str(held["id"]))
     raise ValueError("e is missing: neither an event nor an answer to a request")
 
 

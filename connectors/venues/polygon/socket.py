@@ -20,7 +20,7 @@ from connectors.venues.base import (
     TIME_MS_MAX,
     TIME_MS_MIN,
     Action,
-    Control,
+    ConnectionEvent,
     Parsed,
     Price,
     Reject,
@@ -211,14 +211,14 @@ class Adapter:
         ]
         return [msgspec.json.encode({"action": "subscribe", "params": ",".join(params)}).decode()]
 
-    def action(self, error: Control, streaming: bool = False) -> Action:
+    def action(self, error: ConnectionEvent, streaming: bool = False) -> Action:
         """See :data:`POLICY`; a refusal for lack of entitlement comes as ``error`` with a text."""
         if error.code == "error" and "not authorized" in error.text.lower():
             return Action.FATAL
         return POLICY.get(error.code, Action.LOG)
 
     def parse(self, frame: bytes, now_ms: int | None) -> Parsed:
-        """The messages, rejects and controls in one frame."""
+        """The messages, rejects and connection events in one frame."""
         parsed = Parsed()
         try:
             self._take(_frame.decode(frame), now_ms, parsed)
@@ -271,7 +271,7 @@ class Adapter:
             elif kind in convert:
                 add(convert[kind](item, now_ms))
             else:
-                parsed.controls.append(_control(item))
+                parsed.connection_events.append(_connection_event(item))
 
     def _one_by_one(self, frame: bytes, now_ms: int | None) -> Parsed:
         parsed = Parsed()
@@ -375,17 +375,17 @@ def _scaled(field: str, value: int, parts: int, prefix: str) -> int:
     return value // parts
 
 
-def _control(item: _Status) -> Control:
+def _connection_event(item: _Status) -> ConnectionEvent:
     kinds = {"connected": "welcome", "auth_success": "authenticated"}
     if item.status in kinds:
-        return Control(kind=kinds[item.status], text=item.message)
+        return ConnectionEvent(kind=kinds[item.status], text=item.message)
     if item.status == "success":
         if item.message.startswith("subscribed to: "):
             prefix, _, symbol = item.message.removeprefix("subscribed to: ").partition(".")
             names = {wire: name for name, wire in CHANNELS.items()}
-            return Control(kind="subscribed", text=item.message, channels={names.get(prefix, prefix): [symbol]})
-        return Control(kind="info", text=item.message)
-    return Control(kind="error", code=item.status, text=item.message)
+            return ConnectionEvent(kind="subscribed", text=item.message, channels={names.get(prefix, prefix): [symbol]})
+        return ConnectionEvent(kind="info", text=item.message)
+    return ConnectionEvent(kind="error", code=item.status, text=item.message)
 
 
 def _explain(error: Exception, payload: bytes) -> Reject:

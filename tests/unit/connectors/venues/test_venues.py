@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from connectors.venues import load, names
-from connectors.venues.base import Action, Control
+from connectors.venues.base import Action, ConnectionEvent
 from models.events import TradingState
 from models.messages import Bar, News, Quote, Trade
 
@@ -31,10 +31,10 @@ def test_every_documented_frame_is_understood_alone_and_joined(path: Path) -> No
     alone = [adapter.parse(frame, NOW) for frame in frames]
     for parsed in alone:
         assert parsed.rejects == []
-        assert len(parsed.messages) + len(parsed.controls) == 1
+        assert len(parsed.messages) + len(parsed.connection_events) == 1
     joined = adapter.parse_many(frames, NOW)
     assert joined.messages == [m for p in alone for m in p.messages]
-    assert joined.controls == [c for p in alone for c in p.controls]
+    assert joined.connection_events == [c for p in alone for c in p.connection_events]
 
 
 def test_alpaca_stocks() -> None:
@@ -171,17 +171,17 @@ def test_nanoseconds_never_round_into_the_next_bar() -> None:
 
 
 def test_control_frames() -> None:
-    kinds = [p.controls[0].kind for p in parse("alpaca", "ws_control.json")]
+    kinds = [p.connection_events[0].kind for p in parse("alpaca", "ws_control.json")]
     assert kinds == ["welcome", "authenticated", "subscribed", "error"]
-    ack = parse("alpaca", "ws_control.json")[2].controls[0].channels
+    ack = parse("alpaca", "ws_control.json")[2].connection_events[0].channels
     assert ack == {
         "trades": ["AAPL"], "quotes": ["AMD", "CLDR"], "bars": ["*"], "daily_bars": ["VOO"], "statuses": ["*"],
     }  # fmt: skip
-    short = parse("alpaca", "ws_test_feed.json")[0].controls[0].channels
+    short = parse("alpaca", "ws_test_feed.json")[0].connection_events[0].channels
     assert short == {"quotes": ["FAKEPACA"], "bars": ["FAKEPACA"]}
-    kinds = [p.controls[0].kind for p in parse("polygon", "ws_control.json")]
+    kinds = [p.connection_events[0].kind for p in parse("polygon", "ws_control.json")]
     assert kinds == ["welcome", "authenticated", "subscribed", "error", "error", "error"]
-    kinds = [p.controls[0].kind for p in parse("binance", "ws_control.json")]
+    kinds = [p.connection_events[0].kind for p in parse("binance", "ws_control.json")]
     assert kinds == ["subscribed", "error", "shutdown"]
 
 
@@ -195,8 +195,8 @@ ALPACA_ACTIONS = {
 @pytest.mark.parametrize(("code", "action"), ALPACA_ACTIONS.items())
 def test_alpaca_policy_by_code(code: int, action: Action) -> None:
     adapter = load("alpaca")
-    (error,) = adapter.parse(f'[{{"T":"error","code":{code},"msg":"m"}}]'.encode(), NOW).controls
-    assert error == Control(kind="error", code=str(code), text="m")
+    (error,) = adapter.parse(f'[{{"T":"error","code":{code},"msg":"m"}}]'.encode(), NOW).connection_events
+    assert error == ConnectionEvent(kind="error", code=str(code), text="m")
     assert adapter.action(error) is action
 
 
@@ -219,12 +219,12 @@ def test_alpaca_policy_by_code(code: int, action: Action) -> None:
     ],
 )
 def test_other_policies(venue: str, code: str, action: Action) -> None:
-    assert load(venue).action(Control(kind="error", code=code)) is action
+    assert load(venue).action(ConnectionEvent(kind="error", code=code)) is action
 
 
 def test_polygon_says_not_authorized_in_the_text_of_an_error() -> None:
     frame = b'[{"ev":"status","status":"error","message":"You are not authorized to access T.*"}]'
-    (error,) = load("polygon").parse(frame, NOW).controls
+    (error,) = load("polygon").parse(frame, NOW).connection_events
     assert load("polygon").action(error) is Action.FATAL
 
 
