@@ -14,7 +14,10 @@ from typing import Any
 import msgspec
 
 #: Fields that a line may carry beside its text.
-FIELDS = ("symbol", "signal_id", "venue", "topic")
+FIELDS = (
+    "symbol", "signal_id", "venue", "topic", "instance", "group", "bundle", "model", "reason", "count", "seconds",
+    "effective_ms", "layout", "feature_set",
+)  # fmt: skip
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 

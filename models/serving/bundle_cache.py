@@ -6,7 +6,9 @@ loaded.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 
 from models.serving.bundle import Bundle, bundle_folder, load_bundle
 from models.serving.feature_set import FeatureSet
@@ -16,10 +18,13 @@ BUNDLES_MAX = 4
 
 
 class Shelf:
-    """Bundles by reference: a shipped bundle's name or a folder, as a rollout message names it. For one thread."""
+    """Bundles by reference: a shipped bundle's name or a folder, as a rollout message names it. For one thread.
 
-    def __init__(self, job: FeatureSet | None = None) -> None:
-        self._job = job
+    ``loaded(bundle, seconds)`` is called after each load.
+    """
+
+    def __init__(self, job: FeatureSet | None = None, loaded: Callable[[Bundle, float], None] | None = None) -> None:
+        self._job, self._loaded = job, loaded
         self._bundles: OrderedDict[str, Bundle] = OrderedDict()
 
     def get(self, reference: str) -> Bundle:
@@ -27,10 +32,13 @@ class Shelf:
         if reference in self._bundles:
             self._bundles.move_to_end(reference)
             return self._bundles[reference]
+        began_s = time.monotonic()
         bundle = load_bundle(bundle_folder(reference))
         if self._job is not None:
             bundle.check_features(self._job)
         self._bundles[reference] = bundle
+        if self._loaded is not None:
+            self._loaded(bundle, time.monotonic() - began_s)
         if len(self._bundles) > BUNDLES_MAX:
             self._bundles.popitem(last=False)[1].close()
         return bundle

@@ -29,7 +29,9 @@ from models.trade.expiry import calendar_name
 from udfs.features.base import COUNT, LAST_END
 from udfs.frames.codec import FeatureFrame, FrameReader, ParsedFrame, Reject, dead_letter, group_of, pack, separate_bars
 from udfs.kernel.compiler import BAR_COLUMNS, CALENDARS, DUPLICATE, LATE, REVISED, VERDICTS, FeatureConfig, Kernel
+from udfs.operators.context import instance_number
 from udfs.operators.jvm_encoding import carrier
+from udfs.operators.log import OperatorLog
 from udfs.state.partitions import check_count, check_places
 from udfs.state.series import GroupsState, SeriesStates
 from udfs.steps.bundle_plan import BundlePlan
@@ -48,30 +50,24 @@ _MISSING = {"w": "warming_up", "g": "gap", "z": "undefined", "m": "no_input", "s
 _LATE_SPLIT = "the split takes effect before a bar that was seen already: features are masked until they refill"
 
 
-def instance_number(context: RuntimeContext) -> int:
-    """Which of the parallel instances this is, from 0.
-
-    ``get_index_of_this_subtask`` of PyFlink 2.3 in thread mode calls a Java method that is gone (FLIP-382 moved it to
-    TaskInfo).
-    """
-    try:
-        return int(context.get_index_of_this_subtask())
-    except AttributeError:
-        return int(context._runtime_context.getTaskInfo().getIndexOfThisSubtask())  # type: ignore[attr-defined]
-
-
 class FrameFeatures(KeyedBroadcastProcessFunction):
     """Frame of messages (symbol_group, messages, places) in, packed FeatureFrame out; bundle changes on the other side.
 
-    ``history`` is what stood on the rollout topic when the job was started, ``partitions`` how many the bars topic had.
+    ``history`` is what stood on the rollout topic when the job was started, ``partitions`` how many the bars topic had;
+    ``side_log`` reads the side inputs.
     Guarantee: every bar of a frame is either a row of the feature frame or a dead letter in it.
     """
 
     def __init__(
-        self, config: FeatureConfig, settings: JobSettings, history: list[tuple[int, bytes]], partitions: int
+        self,
+        config: FeatureConfig,
+        settings: JobSettings,
+        history: list[tuple[int, bytes]],
+        partitions: int,
+        side_log: type[SideLog] = SideLog,
     ) -> None:
         self._config, self._settings, self._history = config, settings, history
-        self._partitions = partitions
+        self._partitions, self._follow = partitions, side_log
 
     @property
     def output_type(self) -> TypeInformation:
@@ -94,6 +90,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
             self._kernel.new_states,
             self._kernel.encode_state,
             self._kernel.decode_state,
+            self._log_restored,
         )
         self._built_on = runtime_context.get_state(ValueStateDescriptor("partitions", Types.INT()))
         self._checked: set[int] = set()
@@ -101,14 +98,21 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
         self._groups = GroupsState(
             runtime_context.get_state(ValueStateDescriptor("groups", Types.STRING())), settings.groups
         )
-        self._first_instance = instance_number(runtime_context) == 0
+        instance = instance_number(runtime_context)
+        self._first_instance = instance == 0
+        self._log = OperatorLog("features", instance)
         self._side = SideInputs()
         self._arrived: dict[int, list[SideMessage]] = {}
-        self._log = SideLog(
+        self._side_log = self._follow(
             settings.kafka,
             {settings.news_topic: News, settings.options_topic: OptionSummary, settings.status_topic: Event},
         )
-        self._note(self._log.catch_up())
+        began_s = time.monotonic()
+        self._note(self._side_log.catch_up())
+        self._log.info(
+            f"side inputs read to their ends: {settings.news_topic}, {settings.options_topic}, {settings.status_topic}",
+            count=sum(map(len, self._arrived.values())), seconds=round(time.monotonic() - began_s, 3),
+        )  # fmt: skip
         metrics = runtime_context.get_metrics_group()
         self._counters = {
             "frames": metrics.counter("frames"),
@@ -125,6 +129,19 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
         }
         self._warm_up()
         freeze_startup_objects()
+        self._log.info(
+            f"open: {len(self._kernel.names)} features, {settings.groups} symbol groups, bars from "
+            f"{settings.bars_topic} in {self._partitions} partitions",
+            bundle=settings.bundle, feature_set=self._kernel.feature_set_hash,
+        )  # fmt: skip
+
+    def _log_restored(self, group: int, series: int, migrated: int) -> None:
+        self._log.info("state restored", group=group, count=series)
+        if migrated:
+            self._log.info(
+                "state migrated: families whose cells changed begin anew", group=group, count=migrated,
+                layout=self._kernel.layout_hash,
+            )  # fmt: skip
 
     def _warm_up(self) -> None:
         """Compile every path before the first frame arrives."""
@@ -142,9 +159,21 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
         payload, place = value[0].encode("latin-1"), f"{value[1]}:{value[2]}"
         state, refused = self._bundle_plan.after(changes.get(_CHANGES_KEY), int(value[2]), payload)
         changes.put(_CHANGES_KEY, state)
+        self._log_change(payload, refused)
         if refused and self._first_instance:
             letter = dead_letter(self._settings.rollout_topic, Reject(place, payload, "bundle", refused))
             yield self._row(FeatureFrame.without_bars(0, len(self._kernel.names), [encode(letter)]))
+
+    def _log_change(self, payload: bytes, refused: str) -> None:
+        if refused:
+            self._log.warning("bundle change refused", reason=refused)
+            return
+        change = self._bundle_plan.describe(payload)
+        if change is not None and self._log.once("change", str(change)):
+            self._log.info(
+                f"bundle change applies: {change.kind}", bundle=change.bundle_id or change.bundle,
+                effective_ms=change.effective_ms, reason=change.reason or None,
+            )  # fmt: skip
 
     def process_element(self, value: Row, ctx: KeyedBroadcastProcessFunction.ReadOnlyContext) -> Iterator[Row]:
         """One frame."""
@@ -158,7 +187,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
 
         self._groups.require(group)
         known = self._states.of_group(group)
-        self._note(self._log.poll())
+        self._note(self._side_log.poll())
         letters = self._hear(group, known)
         series: dict[tuple[str, str], int] = {}
         index = np.fromiter((series.setdefault((b.symbol, b.timeframe), len(series)) for b in bars), np.int32, n)
@@ -310,5 +339,5 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
 
     def close(self) -> None:
         """Leave the broker; an operator that failed to open has none to leave."""
-        if hasattr(self, "_log"):
-            self._log.close()
+        if hasattr(self, "_side_log"):
+            self._side_log.close()

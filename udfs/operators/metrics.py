@@ -97,6 +97,7 @@ class JobMetrics:
         self._unknown_events = group.counter("unknown_events")
         self._causes: dict[str, Any] = {}
         self._models: dict[str, Any] = {}
+        self._failed: dict[str, Any] = {}
         if timed:
             self._stages = {stage: Histogram(group.add_group("stage", stage), "latency_seconds") for stage in STAGES}
             self._score = Histogram(group, "score_seconds")
@@ -154,6 +155,12 @@ class JobMetrics:
         if cause not in self._causes:
             self._causes[cause] = self._group.add_group("cause", cause).counter("withheld")
         return self._causes[cause]
+
+    def model_failed(self, model: str, count: int) -> None:
+        """A model raised while it explained signals, ``count`` times."""
+        if model not in self._failed:
+            self._failed[model] = self._group.add_group("model", model).counter("failed")
+        self._failed[model].inc(count)
 
     def _skipped(self, model: str) -> Any:
         if model not in self._models:

@@ -21,7 +21,9 @@ from models.messages import Outcome
 from models.outcomes.performance import latest
 from models.outcomes.tracker import Tracker
 from udfs.frames.output_batch import Outbox
+from udfs.operators.context import instance_number
 from udfs.operators.jvm_encoding import carrier
+from udfs.operators.log import OperatorLog
 from udfs.state.series import GroupsState
 from udfs.steps.outcome_frames import FollowSettings, OutcomeFrames, changed_records, outdated_keys, restore
 
@@ -60,6 +62,7 @@ class FollowSignals(KeyedProcessFunction):
     def open(self, runtime_context: RuntimeContext) -> None:
         """Claim the state, connect to Redis, compile."""
         keep_packages_readable()
+        self._log = OperatorLog("outcomes", instance_number(runtime_context))
         self._frames = OutcomeFrames(follow_settings(self._settings))
         self._carrier = carrier(self._settings.execution_mode)
         self._trackers: dict[int, Tracker] = {}
@@ -82,6 +85,10 @@ class FollowSignals(KeyedProcessFunction):
         self._finished_count = metrics.counter("finished")
         self._bars_refused = metrics.counter("bars_refused")
         self._signals_refused = metrics.counter("signals_refused")
+        self._log.info(
+            f"open: follows {self._settings.signals_topic} over bars of {self._settings.bars_topic}, "
+            f"{self._settings.groups} symbol groups" + (", writes Redis" if self._store else "")
+        )
 
     def process_element(self, value: Row, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
         """One frame."""
@@ -125,9 +132,11 @@ class FollowSignals(KeyedProcessFunction):
         if tracker is None:
             self._groups.require(group)
             tracker = self._trackers[group] = self._frames.new_tracker()
-            held = dict(self._records.items())
-            restore(tracker, held)
-            self._keys[group] = set(held)
+            records = dict(self._records.items())
+            restore(tracker, records)
+            self._keys[group] = set(records)
+            if records:
+                self._log.info("state restored", group=group, count=len(records))
         return tracker
 
     def _keep(self, group: int, tracker: Tracker) -> None:

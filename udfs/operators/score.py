@@ -15,6 +15,7 @@ from connectors.gc_tuning import freeze_startup_objects
 from models.serving.feature_set import FeatureSet
 from udfs.frames.codec import FeatureFrame, Part, PartScores, ScoreFrame, pack, unpack_features
 from udfs.operators.jvm_encoding import carrier
+from udfs.operators.log import OperatorLog
 
 if TYPE_CHECKING:
     from models.serving.bundle import Bundle
@@ -42,13 +43,19 @@ class Score(ScalarFunction):
         from models.serving.bundle_cache import Shelf
 
         self._carrier = carrier(self._mode)
-        self._shelf = Shelf(self._job)
+        self._log = OperatorLog("score", 0)
+        self._shelf = Shelf(self._job, self._log_loaded)
         self._monitors: dict[str, DriftMonitor] = {}
         self._told_s = time.monotonic()
         bundle = self._shelf.get(self._bundle_name)
         for rows in 2, 1:  # one row takes a way of its own
             bundle.score(np.zeros((rows, len(bundle.features))))
         freeze_startup_objects()
+        self._log.info("open", bundle=bundle.id, feature_set=self._job.hash)
+
+    def _log_loaded(self, bundle: Bundle, seconds: float) -> None:
+        models = ", ".join(spec.name for spec in bundle.manifest.models)
+        self._log.info(f"bundle loaded: {models}", bundle=bundle.id, seconds=round(seconds, 3))
 
     def eval(self, frames: pd.Series) -> pd.Series:
         """Score a batch of frames together and deal the results out again."""
@@ -79,12 +86,17 @@ class Score(ScalarFunction):
         try:
             bundle = self._shelf.get(reference)
         except BundleError as error:  # it was whole when it was announced: the bars go on without a decision
+            if self._log.once("unusable", reference):
+                self._log.warning("bundle cannot be used, its bars have no decision", bundle=reference, reason=error)
             for _, part, found in wanted:
                 found.append(PartScores(part, reference, (), b"", {reference: str(error)}))
             return
         columns = columns_of(bundle.features, self._names)
         matrix = np.concatenate([_inputs(frame, part, columns) for frame, part, _ in wanted])
         scores = bundle.score(matrix)  # zero rows give zero rows: a frame may hold dead letters alone
+        for model, reason in scores.skipped.items():
+            if self._log.once(bundle.id, model, reason.partition(":")[0]):
+                self._log.warning("model skipped", bundle=bundle.id, model=model, reason=reason)
         unlike = self._watch(bundle, matrix, scores.probabilities)
         first = 0
         for frame, part, found in wanted:

@@ -25,7 +25,9 @@ from models.signals.emission import STATE_COLUMNS, PolicyConfig
 from models.signals.outputs import OUTPUT_TOPICS
 from models.signals.protections import ACCOUNT_COLUMNS, Halts
 from udfs.frames.codec import FeatureFrame, ScoreFrame, latest_values, unpack_features, unpack_scores
+from udfs.operators.context import instance_number
 from udfs.operators.jvm_encoding import carrier
+from udfs.operators.log import OperatorLog
 from udfs.operators.metrics import JobMetrics
 from udfs.state.layout import Layout, as_it_is
 from udfs.state.series import SeriesStates
@@ -54,6 +56,7 @@ class FrameSignals(KeyedProcessFunction):
         from udfs.steps.decide_frames import Decider, DecideSettings
 
         self._carrier = carrier(self._settings.execution_mode)
+        self._log = OperatorLog("signals", instance_number(runtime_context))
         self._shelf = shelf = Shelf(self._job)
         self._bundle = shelf.get(self._settings.bundle)
         decide = DecideSettings(
@@ -68,6 +71,7 @@ class FrameSignals(KeyedProcessFunction):
             self._decider.new_states,
             lambda row: LAST_SAID.write(row.tobytes()),
             lambda record: np.frombuffer(LAST_SAID.read(record)),
+            self._log_restored,
         )
         self._heads = runtime_context.get_map_state(MapStateDescriptor("heads", Types.STRING(), Types.STRING()))
         self._known_heads: dict[str, str] = {}
@@ -90,6 +94,15 @@ class FrameSignals(KeyedProcessFunction):
             timed=self._settings.execution_mode == "thread",
         )
         freeze_startup_objects()
+        self._log.info(
+            f"open: writes {', '.join(decide.topics.values())}" + (", and Redis" if self._store else ""),
+            bundle=self._bundle.id, feature_set=self._job.hash,
+        )  # fmt: skip
+
+    def _log_restored(self, group: int, series: int, migrated: int) -> None:
+        self._log.info("state restored", group=group, count=series)
+        if migrated:
+            self._log.info("state migrated", group=group, count=migrated, layout=LAST_SAID.version)
 
     def process_element(self, value: Row, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
         """One frame."""
@@ -116,8 +129,21 @@ class FrameSignals(KeyedProcessFunction):
         if self._store is not None:
             self._store.write_frame(signals=decided.signals, news=decided.news, **latest_values(frame, self._names))
         self._metrics.count(frame, scores, decided)
+        self._note_failures(scores)
         self._report(frame, scores)
         yield from self._carrier.rows(decided.records)
+
+    def _note_failures(self, scores: ScoreFrame) -> None:
+        """Count and log the models of this operator's bundles that failed: here they explain signals."""
+        for reference in {part.part.bundle for part in scores.parts if part.models}:
+            bundle = self._shelf.get(reference)
+            if not bundle.failures:
+                continue
+            for model, count in bundle.failures.items():
+                self._metrics.model_failed(model, count)
+                if self._log.once(bundle.id, model):
+                    self._log.warning("model failed to explain a signal", bundle=bundle.id, model=model)
+            bundle.failures.clear()
 
     def _report(self, frame: FeatureFrame, scores: ScoreFrame) -> None:
         """Tell the system page how the job does, at most once a second."""

@@ -23,6 +23,8 @@ class SeriesStates:
 
     ``records`` is the keyed ``MapState`` (text -> bytes) of the group in hand: the current key when :meth:`of_group` or
     :meth:`write` is called. ``fresh(n)`` makes n new rows; ``encode`` and ``decode`` turn a row into a record and back.
+    ``restored(group, series, migrated)`` is called once per group that had state, with the number of its series and of
+    those whose record had another layout than ``encode`` writes.
     """
 
     def __init__(
@@ -31,8 +33,10 @@ class SeriesStates:
         fresh: Callable[[int], NDArray[np.float64]],
         encode: Callable[[NDArray[np.float64]], bytes],
         decode: Callable[[bytes], NDArray[np.float64]],
+        restored: Callable[[int, int, int], None] | None = None,
     ) -> None:
         self._records, self._fresh, self._encode, self._decode = records, fresh, encode, decode
+        self._restored = restored
         self._groups: dict[int, dict[Series, int]] = {}
         self._used = 0
         self.matrix = fresh(256)
@@ -42,10 +46,14 @@ class SeriesStates:
         rows = self._groups.get(group)
         if rows is None:
             rows = self._groups[group] = {}
+            migrated = 0
             for key, record in self._records.items():
                 symbol, _, timeframe = key.partition("\x1f")
                 row = self.row(group, (symbol, timeframe))  # before the matrix is named: it may grow
                 self.matrix[row] = self._decode(record)
+                migrated += bytes(record) != self._encode(self.matrix[row])
+            if rows and self._restored is not None:
+                self._restored(group, len(rows), migrated)
         return rows
 
     def row(self, group: int, series: Series) -> int:

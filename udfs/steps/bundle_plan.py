@@ -54,9 +54,13 @@ class BundlePlan:
             part for part in self._parts(split(shadows, end_ms), len(end_ms)) if part.bundle
         ]
 
-    def in_force(self) -> str:
-        """The bundle of the latest change, for people to read."""
-        return self._state.changes[-1].bundle if self._state.changes else self._initial
+    def describe(self, payload: bytes) -> RolloutMessage | None:
+        """The announcement in ``payload``, for people to read; None for one that is none or concerns other bars."""
+        try:
+            message = parse_message(payload, 0)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        return None if message.timeframe and message.timeframe != self._timeframe else message
 
     def _read(self, stored: str | None) -> RolloutState:
         """The stored state of this job, whatever bundle it began with before."""

@@ -53,7 +53,6 @@ def test_each_bar_is_scored_once_by_the_bundle_of_its_end():
     parts, shadows = one.plan(state, ENDS)
     assert sorted(planned(parts)) == [("daily-swing", [0, 3]), ("minute-day", [1, 2])]
     assert planned(shadows) == [("minute-day", [2, 3])]
-    assert one.in_force() == "daily-swing"
 
 
 def test_history_known_at_the_start_and_the_stream_come_to_the_same():
