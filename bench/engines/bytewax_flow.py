@@ -18,7 +18,8 @@ from bytewax.run import cli_main
 
 from bench.engines.work import SNAPSHOT_S, Arguments, Work, arguments, decode_bars
 from models.messages import Bar
-from udfs.frames.codec import FeatureFrame, ScoreFrame, group_of
+from udfs.frames.codec import FeatureFrame, ScoreFrame
+from udfs.frames.groups import group_of
 from udfs.frames.output_batch import Record
 
 Scored = tuple[FeatureFrame, ScoreFrame]

@@ -12,7 +12,8 @@ import pathway as pw
 
 from bench.engines.work import SNAPSHOT_S, Work, arguments
 from models.messages import Bar
-from udfs.frames.codec import group_of, pack, unpack_features, unpack_scores
+from udfs.frames.codec import pack, unpack_features, unpack_scores
+from udfs.frames.groups import group_of
 
 
 class BarSchema(pw.Schema):

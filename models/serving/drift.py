@@ -5,7 +5,6 @@
   confidence without making results depend on how frames are cut. Above ``reference.threshold`` the row is strange.
 - **PSI** (population stability index) of each feature and of the score, over recent rows that fade with a half-life:
   below 0.1 stable, above 0.25 changed. A metric only.
-- **ADWIN** in :mod:`models.serving.adwin`: sudden or slow change of a feature's mean. A metric only.
 
 >>> reference = Reference(file="", center=(0.0,), spread=(1.0,), mean_distance=2.0, threshold=1.0, edges=((-1.0, 1.0),))
 >>> dissimilarity(np.array([[0.5], [9.0], [np.nan]]), np.array([[0.0], [1.0]]), reference).tolist()
@@ -20,7 +19,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.serving.adwin import Adwin
 from models.serving.manifest import Reference
 
 Floats = npt.NDArray[np.float64]
@@ -108,8 +106,8 @@ class RowDrift(NamedTuple):
 class DriftMonitor:
     """Watches the rows that a bundle scores; for one bundle and one caller.
 
-    :meth:`rows` is a pure function of each row. :meth:`observe` remembers counts that halve every ``half_life_rows``
-    and feeds :class:`models.serving.adwin.Adwin`; :meth:`metrics` reads them.
+    :meth:`rows` is a pure function of each row. :meth:`observe` remembers counts that halve every ``half_life_rows``;
+    :meth:`metrics` reads them.
     """
 
     def __init__(
@@ -122,7 +120,6 @@ class DriftMonitor:
         edges = [*reference.edges, reference.score_edges] if reference.score_edges else list(reference.edges)
         self._edges = np.array(edges)
         self._counts = np.zeros((len(self._names), self._edges.shape[1] + 1))
-        self._window = Adwin(len(self._names))
         self._rows = 0
         self._strange = 0
 
@@ -138,14 +135,12 @@ class DriftMonitor:
         columns = np.column_stack([matrix, score]) if scored else matrix
         self._counts *= 0.5 ** (len(matrix) / self._half_life_rows)
         self._counts += shares(columns, self._edges)
-        unit = scale(matrix, self._reference) / (2 * CLIP) + 0.5
-        self._window.update(np.column_stack([unit, score / 2 + 0.5]) if scored else unit)
         self._rows += len(matrix)
         self._strange += int(found.strange.sum())
         return found
 
     def metrics(self) -> dict[str, float]:
-        """``psi.<feature>`` and ``adwin_changes.<feature>`` (``score`` too), rows seen, and the share that was strange.
+        """``psi.<feature>`` (``score`` too), rows seen, and the share that was strange.
 
         PSI is left out while fewer than 20 rows a bin are remembered: it would measure chance.
         """
@@ -154,10 +149,7 @@ class DriftMonitor:
             found["strange_share"] = self._strange / self._rows
         expected = np.ones_like(self._counts)
         enough = self._counts.sum(axis=1) >= 20 * self._counts.shape[1]
-        for name, value, changes, known in zip(
-            self._names, psi(expected, self._counts), self._window.changes, enough, strict=True
-        ):
+        for name, value, known in zip(self._names, psi(expected, self._counts), enough, strict=True):
             if known:
                 found[f"psi.{name}"] = float(value)
-            found[f"adwin_changes.{name}"] = float(changes)
         return found

@@ -14,7 +14,7 @@ from cli.local.servers import FlinkCluster
 from connectors.kafka.read import read_topic
 from models.messages import Bar, DeadLetter, FeatureRow, Signal, decode, encode
 from models.outcomes.tracker import Tracker
-from udfs.frames.codec import group_of
+from udfs.frames.groups import group_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 

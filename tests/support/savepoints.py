@@ -16,7 +16,7 @@ from connectors.kafka.read import read_topic
 from connectors.paths import ROOT
 from models.messages import Bar, FeatureRow, Signal, decode, encode
 from models.outcomes.tracker import Tracker
-from udfs.frames.codec import group_of
+from udfs.frames.groups import group_of
 from udfs.kernel.compiler import LAYOUT as FEATURES
 from udfs.kernel.compiler import FeatureConfig, Kernel
 from udfs.operators.signals import ACCOUNT, HALTS, LAST_SAID

@@ -24,7 +24,7 @@ from models.messages import Bar, Signal, decode, encode
 from models.signals.protections import Halts
 from models.trade.calendar import calendar
 from simulators.harness import Collected
-from udfs.frames.codec import group_of
+from udfs.frames.groups import group_of
 from udfs.steps.halts import apply_side_messages
 from udfs.steps.outcome_frames import FollowSettings, OutcomeFrames
 from udfs.steps.side_inputs import SideInputs, due_ms

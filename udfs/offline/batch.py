@@ -20,7 +20,7 @@ import pandas as pd
 from models.bar_columns import BAR_COLUMNS, CALENDARS
 from udfs.kernel.catalogue import calendar_code
 from udfs.kernel.compiler import FeatureConfig, Kernel
-from udfs.steps.side_inputs import SideInput, due_ms, in_order, side_input
+from udfs.steps.side_inputs import SideInput, deal, first_bars, in_order, side_input
 
 #: Bars a thread takes at a time: between two chunks progress is told and other threads may run.
 CHUNK_BARS = 20_000
@@ -93,31 +93,26 @@ def compute(
         where: Any = slice(first, last) if sorted_already else order[first:last]
         mine = np.ascontiguousarray(bars[where], np.float64)
         feed = sorted((events or {}).get(int(rows[order[first]]), []), key=in_order)
-        fed = 0
-        at = 0
-        while at < len(mine):
-            stop = min(at + CHUNK_BARS, len(mine))
-            if fed < len(feed):
-                # Up to the next bar that ends after the next message was known, then the messages it may know.
-                ends = np.flatnonzero(mine[at:stop, 1] >= due_ms(feed[fed]))
-                stop = at + int(ends[0]) if len(ends) else stop
-                if stop == at:
-                    while fed < len(feed) and due_ms(feed[fed]) <= mine[at, 1]:
-                        _give(kernel, states, *feed[fed])
-                        fed += 1
-                    continue
-            zeros = np.zeros(stop - at, np.int64)
-            if sorted_already:
-                here = slice(first + at, first + stop)
-                verdicts[here] = kernel.run(states, zeros, mine[at:stop], out[here], quality[here])
-            else:
-                places = order[first + at : first + stop]
-                verdicts[places], out[places], quality[places] = kernel.compute(states, zeros, mine[at:stop])
-            if progress is not None:
-                with lock:
-                    done[0] += stop - at
-                    progress(done[0], total)
-            at = stop
+        stops: dict[int, list[SideInput]] = {}
+        for bar, event in first_bars(feed, mine[:, 1]):
+            stops.setdefault(bar, []).append(event)
+
+        def run(part: slice) -> None:
+            for start in range(part.start, part.stop, CHUNK_BARS):
+                stop = min(start + CHUNK_BARS, part.stop)
+                zeros = np.zeros(stop - start, np.int64)
+                if sorted_already:
+                    here = slice(first + start, first + stop)
+                    verdicts[here] = kernel.run(states, zeros, mine[start:stop], out[here], quality[here])
+                else:
+                    places = order[first + start : first + stop]
+                    verdicts[places], out[places], quality[places] = kernel.compute(states, zeros, mine[start:stop])
+                if progress is not None:
+                    with lock:
+                        done[0] += stop - start
+                        progress(done[0], total)
+
+        deal(len(mine), stops, run, lambda event: _give(kernel, states, *event))
 
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         for _ in pool.map(one, edges[:-1].tolist(), edges[1:].tolist()):

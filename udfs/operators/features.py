@@ -27,7 +27,9 @@ from models.events import Event
 from models.messages import News, OptionSummary, encode
 from models.trade.expiry import calendar_name
 from udfs.features.base import COUNT, LAST_END
-from udfs.frames.codec import FeatureFrame, FrameReader, ParsedFrame, Reject, dead_letter, group_of, pack, separate_bars
+from udfs.frames.codec import FeatureFrame, pack
+from udfs.frames.groups import group_of, separate_bars
+from udfs.frames.reader import FrameReader, ParsedFrame, Reject, dead_letter
 from udfs.kernel.compiler import BAR_COLUMNS, CALENDARS, DUPLICATE, LATE, REVISED, VERDICTS, FeatureConfig, Kernel
 from udfs.operators.context import instance_number
 from udfs.operators.jvm_encoding import carrier
@@ -35,7 +37,7 @@ from udfs.operators.log import OperatorLog
 from udfs.state.partitions import check_count, check_places
 from udfs.state.series import GroupsState, SeriesStates
 from udfs.steps.bundle_plan import BundlePlan
-from udfs.steps.side_inputs import SideInput, SideInputs, due_ms
+from udfs.steps.side_inputs import SideInput, SideInputs, deal, due_ms
 
 #: Broadcast state: one entry, the JSON of ``models.serving.rollout.RolloutState``.
 CHANGES = MapStateDescriptor("bundle_changes", Types.STRING(), Types.STRING())
@@ -267,16 +269,13 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
                     stops.setdefault(int(at[bar]), []).append((row, event))
                 self._side.forget(symbol, columns[at[0], 0] - _REMEMBERED_MS)
         verdicts = np.empty(len(columns), np.int8)
-        first = 0
-        for stop in [*sorted(stops), len(columns)]:
-            if stop > first:
-                part = slice(first, stop)
-                verdicts[part] = self._kernel.run(
-                    self._states.matrix, rows[index[part]], columns[part], out[part], quality[part]
-                )
-                first = stop
-            for row, event in stops.get(stop, ()):
-                self._give(row, event)
+
+        def run(part: slice) -> None:
+            verdicts[part] = self._kernel.run(
+                self._states.matrix, rows[index[part]], columns[part], out[part], quality[part]
+            )
+
+        deal(len(columns), stops, run, lambda given: self._give(*given))
         return verdicts
 
     def _hear(self, group: int, known: dict[tuple[str, str], int]) -> list[bytes]:

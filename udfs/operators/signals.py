@@ -24,7 +24,8 @@ from models.serving.feature_set import FeatureSet
 from models.signals.emission import STATE_COLUMNS, PolicyConfig
 from models.signals.outputs import OUTPUT_TOPICS
 from models.signals.protections import ACCOUNT_COLUMNS, Halts
-from udfs.frames.codec import FeatureFrame, ScoreFrame, latest_values, unpack_features, unpack_scores
+from udfs.frames.codec import FeatureFrame, ScoreFrame, unpack_features, unpack_scores
+from udfs.frames.latest import latest_values
 from udfs.operators.context import instance_number
 from udfs.operators.jvm_encoding import carrier
 from udfs.operators.log import OperatorLog

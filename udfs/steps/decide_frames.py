@@ -26,8 +26,9 @@ from models.signals.hash_chain import record_hash, seal
 from models.signals.outputs import OUTPUT_TOPICS
 from models.signals.protections import Halts
 from models.trade.expiry import calendar, calendar_name
-from udfs.frames.codec import FeatureFrame, Part, PartScores, ScoreFrame, dead_letter
+from udfs.frames.codec import FeatureFrame, Part, PartScores, ScoreFrame
 from udfs.frames.output_batch import Outbox
+from udfs.frames.reader import dead_letter
 from udfs.steps.halts import apply_side_messages
 
 #: Why no signal follows a decision of a bundle whose age leaves no confidence.

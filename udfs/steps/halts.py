@@ -17,7 +17,8 @@ import msgspec
 from models.events import Halt, Pause, Resume, UnknownEvent
 from models.messages import News, decode
 from models.signals.protections import Halts, KillSwitch
-from udfs.frames.codec import Reject, group_of
+from udfs.frames.groups import group_of
+from udfs.frames.reader import Reject
 
 
 class Heard(NamedTuple):

@@ -21,8 +21,9 @@ from models.events import Event, EventDecoder, Split
 from models.messages import TIMEFRAME_MS, Outcome, Signal, encode
 from models.outcomes.performance import latest
 from models.outcomes.tracker import Series, Tracker
-from udfs.frames.codec import SEPARATOR, FrameReader, Reject, dead_letter
+from udfs.frames.groups import SEPARATOR
 from udfs.frames.output_batch import Outbox
+from udfs.frames.reader import FrameReader, Reject, dead_letter
 from udfs.state.layout import Layout, as_it_is
 
 T = TypeVar("T")

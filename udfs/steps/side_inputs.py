@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Mapping
 from math import inf, nan
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from models.events import Event, Split
 from models.messages import News, OptionSummary
+
+Given = TypeVar("Given")
 
 #: Events of a symbol beyond which those that its series have seen are let go.
 EVENTS_MAX = 1_000
@@ -90,6 +93,29 @@ def in_order(event: SideInput) -> tuple[float, str, tuple[float, ...]]:
     return due_ms(event), event[0], tuple(-inf if value != value else value for value in event[1])
 
 
+def first_bars(events: Iterable[SideInput], ends_ms: npt.NDArray[np.float64]) -> list[tuple[int, SideInput]]:
+    """Each event with the number of the first bar that may know it; one that no bar may know yet is left out.
+
+    >>> first_bars([("news", (0.0, 50.0)), ("news", (0.0, 200.0))], np.array([40.0, 60.0, 80.0]))
+    [(1, ('news', (0.0, 50.0)))]
+    """
+    known = [(ends_ms >= due_ms(event), event) for event in events]
+    return [(int(np.argmax(bars)), event) for bars, event in known if bars.any()]
+
+
+def deal(
+    count: int, stops: Mapping[int, list[Given]], run: Callable[[slice], None], give: Callable[[Given], object]
+) -> None:
+    """Run ``count`` bars in order, and before bar ``i`` give what ``stops[i]`` lists: one way for stream and batch."""
+    first = 0
+    for stop in [*sorted(stops), count]:
+        if stop > first:
+            run(slice(first, stop))
+            first = stop
+        for given in stops.get(stop, ()):
+            give(given)
+
+
 class SideInputs:
     """The events of every symbol, dealt to series as their bars come; for one operator instance or one batch.
 
@@ -125,7 +151,7 @@ class SideInputs:
             return []
         first = 0 if last_end_ms is None else bisect_right(events, last_end_ms, key=due_ms)
         last = bisect_right(events, float(ends_ms.max()), key=due_ms)
-        return [(int(np.argmax(ends_ms >= due_ms(event))), event) for event in events[first:last]]
+        return first_bars(events[first:last], ends_ms)
 
     def forget(self, symbol: str, before_ms: float) -> None:
         """Let go of the events due before that moment, once there are many."""

@@ -5,7 +5,7 @@ import pytest
 from connectors.kafka.tables import frames_query, outbox_sink
 from connectors.settings.outcomes_job import parse_outcome_settings
 from connectors.settings.signals_job import parse_settings
-from udfs.frames.codec import SEPARATOR
+from udfs.frames.groups import SEPARATOR
 
 #: `transaction.max.timeout.ms` of a Kafka broker that was not configured otherwise.
 BROKER_LIMIT_MS = 900_000

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.messages import Bar, encode
-from udfs.frames.codec import FrameReader, dead_letter, group_of
+from udfs.frames.groups import group_of
+from udfs.frames.reader import FrameReader, dead_letter
 
 GROUPS = 8
 GOOD = Bar(symbol="AAPL", timeframe="1m", start_ms=0, end_ms=60_000, open=10, high=12, low=9, close=11, volume=5)

@@ -16,7 +16,8 @@ from models.serving.rollout import RolloutMessage
 from models.signals.emission import PolicyConfig
 from tests.support.flink import Flink, SideInputsInMemory
 from tests.support.series import MINUTE, walk
-from udfs.frames.codec import group_of, unpack_features, unpack_scores
+from udfs.frames.codec import unpack_features, unpack_scores
+from udfs.frames.groups import group_of
 from udfs.kernel.compiler import FeatureConfig, Kernel
 from udfs.operators.features import FrameFeatures
 from udfs.operators.outcomes import FollowSignals

@@ -3,7 +3,7 @@
 from models.events import Event
 from models.messages import News, OptionSummary, encode
 from models.signals.protections import Halts, KillSwitch
-from udfs.frames.codec import group_of, separate_bars
+from udfs.frames.groups import group_of, separate_bars
 from udfs.steps.halts import apply_side_messages, key_of_group
 
 KINDS = {

@@ -9,7 +9,7 @@ from connectors.venues.history import split as announced_split
 from models.events import Split
 from models.messages import Bar, DeadLetter, Outcome, Signal, decode, encode, topic_of
 from models.outcomes.tracker import Tracker
-from udfs.frames.codec import group_of
+from udfs.frames.groups import group_of
 from udfs.steps.outcome_frames import FollowSettings, OutcomeFrames, changed_records, outdated_keys, restore
 
 MINUTE = 60_000
