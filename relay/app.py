@@ -139,7 +139,7 @@ async def system(request: Request, identity: Identity) -> Response:
         "delivered": hub.delivered,
         "dropped_slow": hub.dropped_slow,
         "conflated": hub.conflated,
-        "skipped_entries": held.follower.skipped,
+        "skipped_entries": held.follower.mirror.skipped,
         "push": held.push.counts,
         "charts_drawn": held.images.drawn,
         "event_time_ms": max(hub.state.clock_ms.values(), default=None),

@@ -1,4 +1,6 @@
-"""The relay's ear: loads what Redis holds, follows the signal stream, and writes the end of expired signals into it.
+"""Mirrors Redis into the relay's state: loads it, follows the signal stream, writes the end of expired signals into it.
+
+:class:`Mirror` applies what was read (no I/O of its own), :class:`Follower` reads and writes.
 
 An expiry is a stream entry like any other (one relay of several writes it, by an atomic script), so it has a number
 and a client that was away learns of it. If Redis goes away the relay says so to its clients and comes back by itself.
@@ -40,16 +42,89 @@ return 0
 _BATCH = 500
 
 
+def was_cut(before: str, first: str, added: int, length: int) -> bool:
+    """Whether entries of a stream behind number ``before`` are no longer kept.
+
+    ``first`` is the number of the oldest entry kept (empty: none), ``added`` how many there ever were, ``length`` how
+    many are kept.
+
+    >>> was_cut("5-0", "9-0", added=10, length=4), was_cut("5-0", "3-0", added=10, length=8)
+    (True, False)
+    """
+    return bool(first) and position(first) > position(before) and added > length
+
+
+class Mirror:
+    """Applies what Redis holds to the hub and its state; what cannot be read is skipped and counted."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.skipped = 0
+        #: Called with every event, after it went to the clients.
+        self.listeners: list[Callable[[Event], None]] = []
+        self._prices: dict[str, bytes] = {}
+
+    def fold(self, number: str, fields: dict[bytes, bytes]) -> Event | None:
+        """Apply one stream entry; the event it makes, or None."""
+        try:
+            return self.hub.state.apply(
+                number, fields[b"id"].decode(), fields[b"kind"].decode(), fields.get(b"data", b"{}")
+            )
+        except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
+            self.skipped += 1
+            named = {"signal_id": fields.get(b"id", b"").decode(errors="replace")}
+            log.warning("skipped stream entry %s: %s", number, error, extra=named)
+            return None
+
+    def publish(self, event: Event) -> None:
+        """Send an event to the clients and the listeners."""
+        self.hub.publish(event)
+        log.debug("%s published", event.kind, extra={"symbol": event.symbol, "signal_id": event.signal_id})
+        for listener in self.listeners:
+            listener(event)
+
+    def take_system(self, fields: dict[bytes, bytes]) -> None:
+        """Renew what processes report of themselves."""
+        system = {}
+        for name, value in fields.items():
+            with contextlib.suppress(msgspec.DecodeError):
+                system[name.decode(errors="replace")] = msgspec.json.decode(value)
+        if self.hub.state.set_system(system):  # signals that clients hold are explained with them
+            self.hub.begin_anew()
+
+    def take_context(self, symbol: str, bars: list[bytes], news: list[bytes]) -> None:
+        """Renew the bars and news that a symbol's signals are explained with."""
+        with contextlib.suppress(msgspec.DecodeError):
+            self.hub.state.set_bars(symbol, unpack(bars))
+        with contextlib.suppress(msgspec.DecodeError):
+            self.hub.state.set_news(symbol, [decode(item, News) for item in news])
+
+    def take_price(self, symbol: str, value: bytes) -> None:
+        """Publish a price, if it has changed."""
+        if self._prices.get(symbol) == value:
+            return
+        self._prices[symbol] = value
+        with contextlib.suppress(msgspec.DecodeError, KeyError, TypeError, ValueError):
+            latest = msgspec.json.decode(value)
+            price, timestamp_ms = float(latest["price"]), int(latest["timestamp_ms"])
+            self.hub.state.see_price(symbol, timestamp_ms)
+            self.hub.publish_price(symbol, price, timestamp_ms)
+
+    def report(self, ok: bool, changed: bool = False) -> None:
+        """Tell the clients if Redis went away or came back, or the data mode has ``changed``."""
+        if ok != self.hub.pipeline_ok or changed:
+            self.hub.pipeline_ok = ok
+            self.hub.publish_status()
+
+
 class Follower:
     """Keeps the hub's state equal to Redis."""
 
     def __init__(self, redis_url: str, hub: Hub) -> None:
         self.hub = hub
         self.redis: Redis = connect_asyncio(redis_url)
-        self.skipped = 0
-        self._prices: dict[str, bytes] = {}
+        self.mirror = Mirror(hub)
         self._tasks: list[asyncio.Task[None]] = []
-        self.listeners: list[Callable[[Event], None]] = []
 
     async def start(self) -> None:
         """Load and begin to follow; raises RedisError when Redis does not answer."""
@@ -78,7 +153,7 @@ class Follower:
         start = "-"
         while entries := await self.redis.xrange(redis_keys.SIGNALS_STREAM, min=start, count=2_000):
             for number, fields in entries:
-                if event := self._fold(number.decode(), fields):
+                if event := self.mirror.fold(number.decode(), fields):
                     self.hub.remember(event)
             start = "(" + entries[-1][0].decode()
         await self._adopt(*beside)
@@ -114,13 +189,7 @@ class Follower:
         return dict(await held)
 
     async def _load_system(self) -> None:
-        held = await self._hash(redis_keys.SYSTEM_STATUS)
-        system = {}
-        for name, value in held.items():
-            with contextlib.suppress(msgspec.DecodeError):
-                system[name.decode(errors="replace")] = msgspec.json.decode(value)
-        if self.hub.state.set_system(system):  # signals that clients hold are explained with them
-            self.hub.begin_anew()
+        self.mirror.take_system(await self._hash(redis_keys.SYSTEM_STATUS))
 
     async def _load_context(self, symbols: dict[str, str]) -> None:
         """Renew the bars and news that the signals of these symbols are explained with."""
@@ -130,27 +199,13 @@ class Follower:
         for symbol, timeframe in symbols.items():
             pipeline.lrange(redis_keys.bars_key(symbol, timeframe), -redis_keys.BARS_MAX, -1)
             pipeline.lrange(redis_keys.news_key(symbol), 0, redis_keys.NEWS_MAX - 1)
-        for bundle in {signal.bundle for signal in self.hub.state.signals.values()} - self.hub.state.base_rates.keys():
-            self.hub.state.base_rates[bundle] = facts(bundle).get("base_rates", {})
+        for bundle in self.hub.state.unknown_bundles():
+            self.hub.state.set_base_rates(bundle, facts(bundle).get("base_rates", {}))
         replies = await pipeline.execute()
         for symbol, bars, news in zip(symbols, replies[::2], replies[1::2], strict=True):
-            with contextlib.suppress(msgspec.DecodeError):
-                self.hub.state.set_bars(symbol, unpack(bars))
-            with contextlib.suppress(msgspec.DecodeError):
-                self.hub.state.news[symbol] = [decode(item, News) for item in news]
+            self.mirror.take_context(symbol, bars, news)
 
     # Following
-
-    def _fold(self, number: str, fields: dict[bytes, bytes]) -> Event | None:
-        try:
-            return self.hub.state.apply(
-                number, fields[b"id"].decode(), fields[b"kind"].decode(), fields.get(b"data", b"{}")
-            )
-        except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
-            self.skipped += 1
-            named = {"signal_id": fields.get(b"id", b"").decode(errors="replace")}
-            log.warning("skipped stream entry %s: %s", number, error, extra=named)
-            return None
 
     async def _follow(self) -> None:
         state = self.hub.state
@@ -160,43 +215,37 @@ class Follower:
                 reply = await self.redis.xread({redis_keys.SIGNALS_STREAM: state.number}, count=_BATCH, block=1_000)
                 entries = reply[0][1] if reply else []
                 mode, before = state.mode, state.number
-                events = [e for number, fields in entries if (e := self._fold(number.decode(), fields)) is not None]
+                events = [
+                    e for number, fields in entries if (e := self.mirror.fold(number.decode(), fields)) is not None
+                ]
                 # What was folded in is not read again: it must reach the clients, whatever becomes of Redis meanwhile.
                 with contextlib.suppress(RedisError, OSError):
                     await self._load_context({e.symbol: e.signal.timeframe for e in events if e.signal is not None})
                 for event in events:
-                    self.hub.publish(event)
-                    log.debug("%s published", event.kind, extra={"symbol": event.symbol, "signal_id": event.signal_id})
-                    for listener in self.listeners:
-                        listener(event)
+                    self.mirror.publish(event)
                     await asyncio.sleep(0)  # let sockets and commands have their turn in a burst
                 if entries:
                     unproven = unproven or before
-                    await self._mend(unproven)
+                    await self._recover(unproven)
                     unproven = ""
-                self._told(True, changed=state.mode != mode)
+                self.mirror.report(True, changed=state.mode != mode)
             except (RedisError, OSError) as error:
-                self._told(False)
+                self.mirror.report(False)
                 log.warning("Redis is away (%s); trying again", error)
                 await asyncio.sleep(0.5)
 
-    async def _mend(self, before: str) -> None:
+    async def _recover(self, before: str) -> None:
         """Where entries behind ``before`` were cut off before they were read, let every client begin anew."""
-        told: Any = await self.redis.xinfo_stream(redis_keys.SIGNALS_STREAM)
-        first = told["first-entry"] and told["first-entry"][0].decode()
-        if not first or position(first) <= position(before) or told.get("entries-added", 0) <= told["length"]:
+        stream: Any = await self.redis.xinfo_stream(redis_keys.SIGNALS_STREAM)
+        first = stream["first-entry"] and stream["first-entry"][0].decode()
+        if not was_cut(before, first or "", stream.get("entries-added", 0), stream["length"]):
             return
         log.warning("the stream was cut from %s to %s before it was read: clients begin anew", before, first)
         beside = await self._beside()
-        told = await self.redis.xinfo_stream(redis_keys.SIGNALS_STREAM)
-        self.hub.forget_until(told["last-generated-id"].decode())  # what is taken in now makes no event of its entry
+        stream = await self.redis.xinfo_stream(redis_keys.SIGNALS_STREAM)
+        self.hub.forget_until(stream["last-generated-id"].decode())  # what is taken in now makes no event of its entry
         await self._adopt(*beside)
         self.hub.begin_anew()
-
-    def _told(self, ok: bool, changed: bool = False) -> None:
-        if ok != self.hub.pipeline_ok or changed:
-            self.hub.pipeline_ok = ok
-            self.hub.publish_status()
 
     async def _tick(self) -> None:
         while True:
@@ -206,7 +255,7 @@ class Follower:
                 await self._load_system()
                 await self._poll_prices()
                 await self._expire()
-                self._told(self.hub.pipeline_ok, changed=self.hub.state.mode != mode)
+                self.mirror.report(self.hub.pipeline_ok, changed=self.hub.state.mode != mode)
 
     async def _poll_prices(self) -> None:
         symbols = sorted({signal.symbol for signal in self.hub.state.signals.values()})
@@ -214,14 +263,8 @@ class Follower:
             return
         values = await self.redis.mget([redis_keys.price_key(symbol) for symbol in symbols])
         for symbol, value in zip(symbols, values, strict=True):
-            if value is None or self._prices.get(symbol) == value:
-                continue
-            self._prices[symbol] = value
-            with contextlib.suppress(msgspec.DecodeError, KeyError, TypeError, ValueError):
-                told = msgspec.json.decode(value)
-                price, timestamp_ms = float(told["price"]), int(told["timestamp_ms"])
-                self.hub.state.see_price(symbol, timestamp_ms)
-                self.hub.publish_price(symbol, price, timestamp_ms)
+            if value is not None:
+                self.mirror.take_price(symbol, value)
 
     async def _expire(self) -> None:
         due = self.hub.state.due(int(time.time() * 1_000))

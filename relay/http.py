@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
@@ -12,9 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from relay.auth import AuthError, Identity
-
-if TYPE_CHECKING:
-    from relay.services import Services
+from relay.services import Services
 
 
 def services(request: Any) -> Services:

@@ -295,11 +295,17 @@ class Hub:
 
     def _schedule_drain(self) -> None:
         if self._drain_timer is None and self._queued:
-            self._drain_timer = asyncio.get_running_loop().call_later(0.05, self._drain)
+            self._drain_timer = asyncio.get_running_loop().call_later(0.05, self.drain)
 
-    def _drain(self) -> None:
-        self._drain_timer = None
-        now = time.monotonic()
+    def drain(self, now: float | None = None) -> None:
+        """Write what queues hold to the sockets that take it; close a client that has taken nothing for too long.
+
+        ``now``: seconds on the monotonic clock, None for its own.
+        """
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+            self._drain_timer = None
+        now = time.monotonic() if now is None else now
         limit = self.settings.socket_bytes_max
         for client in list(self._queued):
             socket, queue = client.socket, client.queue

@@ -54,7 +54,10 @@ class RelayMetrics(Collector):
             "relay_delivered": ("Messages sent to clients", hub.delivered),
             "relay_dropped_slow": ("Clients closed because they did not keep up", hub.dropped_slow),
             "relay_conflated": ("Queued messages replaced by a newer one", hub.conflated),
-            "relay_skipped_entries": ("Entries of the signal stream that could not be read", self._follower.skipped),
+            "relay_skipped_entries": (
+                "Entries of the signal stream that could not be read",
+                self._follower.mirror.skipped,
+            ),
             "relay_charts_drawn": ("Chart images drawn", self._images.drawn),
         }
         for name, (text, value) in gauges.items():

@@ -1,4 +1,4 @@
-"""What became of past signals: hit rates, P&L curve and reliability, from their final outcomes (pure).
+"""What became of past signals, in the shape that clients get (pure); ``models.outcomes.performance`` computes it.
 
 P&L is in percent of the entry price, signed by side, after costs, as the tracker wrote it. The curve adds up equal
 stakes: it is not a compounded account. A signal that was revised or cancelled was no position and counts nowhere.
@@ -6,15 +6,13 @@ stakes: it is not a compounded account. A signal that was revised or cancelled w
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-import models.outcomes.performance
 from models.messages import Outcome
-from models.outcomes.performance import DIMENSIONS, finished
+from models.outcomes.performance import Row, finished, row_of, summarise, table
 
 #: Points of the P&L curve that are sent; a longer history is thinned evenly.
 CURVE_POINTS_MAX = 500
@@ -32,44 +30,26 @@ class HistoricalPerformance(msgspec.Struct, frozen=True, kw_only=True):
     total_pnl_percent: float = 0.0
 
 
-def summarise(outcomes: Iterable[Outcome]) -> HistoricalPerformance:
+def historical(outcomes: Iterable[Outcome]) -> HistoricalPerformance:
     """Counts, hit rate and P&L of the final ones among ``outcomes``."""
     final = finished(outcomes)
-    count = len(final)
-    statuses = [o.status for o in final]
-    total = sum(o.pnl_percent for o in final)
-    hits = statuses.count("hit_target")
+    return _historical(row_of("all", final)) if final else HistoricalPerformance()
+
+
+def _historical(row: Row) -> HistoricalPerformance:
     return HistoricalPerformance(
-        signals=count,
-        hit_target=hits,
-        hit_stop=statuses.count("hit_stop"),
-        expired=statuses.count("expired"),
-        hit_rate=hits / count if count else None,
-        average_pnl_percent=total / count if count else None,
-        total_pnl_percent=total,
+        signals=row.count,
+        hit_target=row.statuses.get("hit_target", 0),
+        hit_stop=row.statuses.get("hit_stop", 0),
+        expired=row.statuses.get("expired", 0),
+        hit_rate=row.hit_rate,
+        average_pnl_percent=row.mean_pnl_percent,
+        total_pnl_percent=row.total_pnl_percent,
     )
 
 
-def drawdown_percent(outcomes: Iterable[Outcome]) -> float:
-    """Deepest fall of the cumulative P&L below its highest point so far, in percentage points (0 or positive).
-
-    >>> def outcome(at, pnl):
-    ...     return Outcome(signal_id=str(at), symbol="X", status="expired", entry_price=1, current_price=1,
-    ...                    target_price=1, stop_loss=1, pnl_percent=pnl, created_ms=0, updated_ms=at)
-    >>> drawdown_percent([outcome(1, 2.0), outcome(2, -3.0), outcome(3, 1.0), outcome(4, -1.5)])
-    3.5
-    """
-    level = peak = deepest = 0.0
-    for outcome in finished(outcomes):
-        level += outcome.pnl_percent
-        peak = max(peak, level)
-        deepest = max(deepest, peak - level)
-    return deepest
-
-
-def _row(key: str, group: list[Outcome]) -> dict[str, Any]:
-    won = sum(outcome.pnl_percent > 0 for outcome in group)
-    return {"key": key, **msgspec.to_builtins(summarise(group)), "win_rate": won / len(group) if group else None}
+def _shaped(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    return [{"key": row.key, **msgspec.to_builtins(_historical(row)), "win_rate": row.win_rate} for row in rows]
 
 
 def report(outcomes: Iterable[Outcome]) -> dict[str, Any]:
@@ -81,30 +61,22 @@ def report(outcomes: Iterable[Outcome]) -> dict[str, Any]:
     voted for.
     """
     final = finished(outcomes)
-    curve, level = [], 0.0
-    for outcome in final:
-        level += outcome.pnl_percent
-        curve.append([outcome.updated_ms, round(level, 4)])
+    history = summarise(final)
+    curve = [[at, round(level, 4)] for at, level in history.curve]
     if len(curve) > CURVE_POINTS_MAX:
         step = len(curve) / CURVE_POINTS_MAX
         curve = [curve[int(i * step)] for i in range(CURVE_POINTS_MAX - 1)] + [curve[-1]]
-
-    def by(keys: Callable[[Outcome], Iterable[str]]) -> list[dict[str, Any]]:
-        groups: dict[str, list[Outcome]] = defaultdict(list)
-        for outcome in final:
-            for key in keys(outcome):
-                groups[key].append(outcome)
-        return [_row(key, group) for key, group in sorted(groups.items())]
-
+    nothing = {"key": "all", **msgspec.to_builtins(HistoricalPerformance()), "win_rate": None}
+    agreed = table(final, lambda one: [model for model, vote in one.votes.items() if vote == one.action])
     return {
-        "total": _row("all", final),
-        "drawdown_percent": drawdown_percent(final),
+        "total": _shaped([history.total])[0] if history.total else nothing,
+        "drawdown_percent": history.total.max_drawdown_percent if history.total else 0.0,
         "curve": curve,
-        "by_symbol": by(DIMENSIONS["symbol"]),
-        "by_side": by(DIMENSIONS["action"]),
-        "by_reason": by(DIMENSIONS["exit"]),
-        "by_confidence": by(DIMENSIONS["confidence"]),
-        "by_model": by(DIMENSIONS["bundle"]),
-        "by_vote": by(lambda one: [model for model, vote in one.votes.items() if vote == one.action]),
-        "reliability": [msgspec.to_builtins(row) for row in models.outcomes.performance.summarise(final).reliability],
+        "by_symbol": _shaped(history.tables["symbol"]),
+        "by_side": _shaped(history.tables["action"]),
+        "by_reason": _shaped(history.tables["exit"]),
+        "by_confidence": _shaped(history.tables["confidence"]),
+        "by_model": _shaped(history.tables["bundle"]),
+        "by_vote": _shaped(agreed),
+        "reliability": [msgspec.to_builtins(row) for row in history.reliability],
     }

@@ -10,8 +10,7 @@ import msgspec
 
 from connectors.redis.bars import BarTuple
 from models.messages import Outcome, Signal
-from models.outcomes.performance import finished
-from relay.performance import drawdown_percent, summarise
+from models.outcomes.performance import finished, row_of
 
 #: Returns in one volatility estimate.
 VOLATILITY_BARS = 20
@@ -58,11 +57,14 @@ def volatility_percentile(bars: Sequence[BarTuple]) -> float | None:
 def similar(action: str, time_horizon: str, outcomes: Sequence[Outcome]) -> SimilarSignals:
     """How the closed signals of this side and horizon in ``outcomes`` ended."""
     alike = [o for o in finished(outcomes) if o.action == action and o.time_horizon == time_horizon]
+    if not alike:
+        return SimilarSignals(count=0, hit_rate=None, drawdown_percent=0.0, worst_percent=None)
+    row = row_of("alike", alike)
     return SimilarSignals(
-        count=len(alike),
-        hit_rate=summarise(alike).hit_rate,
-        drawdown_percent=drawdown_percent(alike),
-        worst_percent=min((o.pnl_percent for o in alike), default=None),
+        count=row.count,
+        hit_rate=row.hit_rate,
+        drawdown_percent=row.max_drawdown_percent,
+        worst_percent=min(o.pnl_percent for o in alike),
     )
 
 

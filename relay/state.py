@@ -15,7 +15,7 @@ import msgspec
 
 from connectors.redis.bars import BarTuple
 from models.messages import News, Outcome, Signal, decode
-from relay.performance import HistoricalPerformance, summarise
+from relay.performance import HistoricalPerformance, historical
 from relay.risk import SimilarSignals, similar, volatility_percentile
 
 Mode = Literal["live", "delayed", "replay", "simulated", "unknown"]
@@ -137,6 +137,18 @@ class State:
         self.base_rates[name] = rates
         return any(signal.bundle == name for signal in self.signals.values())
 
+    def unknown_bundles(self) -> set[str]:
+        """Bundles of active signals whose base rates are not known yet."""
+        return {signal.bundle for signal in self.signals.values()} - self.base_rates.keys()
+
+    def set_base_rates(self, bundle: str, rates: dict[str, float]) -> None:
+        """Note how often each action was right in a bundle's training data."""
+        self.base_rates[bundle] = rates
+
+    def set_news(self, symbol: str, articles: list[News]) -> None:
+        """Renew a symbol's news, newest first."""
+        self.news[symbol] = articles
+
     def see_price(self, symbol: str, timestamp_ms: int) -> None:
         """Move a symbol's clock on."""
         self.clock_ms[symbol] = max(self.clock_ms.get(symbol, 0), timestamp_ms)
@@ -192,7 +204,7 @@ class State:
     def history(self, symbol: str) -> HistoricalPerformance:
         """How the symbol's closed signals ended."""
         if symbol not in self._history:
-            self._history[symbol] = summarise(self.outcomes.get(symbol, {}).values())
+            self._history[symbol] = historical(self.outcomes.get(symbol, {}).values())
         return self._history[symbol]
 
     def all_closed(self) -> list[Outcome]:

@@ -96,6 +96,11 @@ class AsgiOutlet:
             self._close = code, reason
             self._wake()
 
+    async def sent(self) -> None:
+        """Return when nothing waits."""
+        while self._task is not None and not self._task.done():
+            await self._task
+
     def _wake(self) -> None:
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._send())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -12,12 +11,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from relay import protocol
 from relay.auth import AuthError, Identity
 from relay.hub import Client
+from relay.limits import TokenBucket
 from relay.protocol import CommandError
 from relay.security import host_allowed, origin_allowed
+from relay.services import Services
 from relay.wire import EXTENSION, AsgiOutlet, Outlet
-
-if TYPE_CHECKING:
-    from relay.services import Services
 
 #: Refused commands a connection may send before it is closed.
 MISTAKES_MAX = 5
@@ -134,13 +132,10 @@ async def _greet(client: Client, hello: protocol.Hello, held: Services) -> bool:
 async def _obey(websocket: WebSocket, client: Client, held: Services) -> None:
     """Commands, until the client leaves or is sent away."""
     hub, settings, mistakes = held.hub, held.settings, 0
-    level, since = float(settings.messages_burst), time.monotonic()
+    allowance = TokenBucket(settings.messages_per_s, settings.messages_burst)
     while True:
         data = await _receive(websocket)
-        now = time.monotonic()
-        level = min(settings.messages_burst, level + (now - since) * settings.messages_per_s) - 1.0
-        since = now
-        if level < 0:
+        if not allowance.take("", time.monotonic()):
             client.socket.close_now(4429, protocol.CLOSE_CODES[4429])
             return
         try:

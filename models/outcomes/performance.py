@@ -19,6 +19,7 @@ signals (revised or cancelled before they were anything) are counted apart and a
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import get_args
 
@@ -35,7 +36,10 @@ BUCKET = 0.1
 
 
 class Row(msgspec.Struct, frozen=True):
-    """Figures of the finished signals that share ``key``; rates in [0, 1], the drawdown in percentage points."""
+    """Figures of the finished signals that share ``key``; rates in [0, 1], the drawdown in percentage points.
+
+    ``statuses`` counts how they ended, by ``Outcome.status``.
+    """
 
     key: str
     count: int
@@ -45,6 +49,7 @@ class Row(msgspec.Struct, frozen=True):
     total_pnl_percent: float
     max_drawdown_percent: float
     holding_hours: float
+    statuses: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class Reliability(msgspec.Struct, frozen=True):
@@ -116,13 +121,6 @@ def summarise(outcomes: Iterable[Outcome]) -> History:
     newest = latest(outcomes)
     ended = finished(newest)
     void = sum(one.exit_reason in VOID_REASONS for one in newest)
-    tables = {}
-    for name, keys_of in DIMENSIONS.items():
-        groups: dict[str, list[Outcome]] = {}
-        for one in ended:
-            for key in keys_of(one):
-                groups.setdefault(key, []).append(one)
-        tables[name] = [_row(key, groups[key]) for key in sorted(groups, key=_place)]
     curve, total = [], 0.0
     for one in ended:
         total += one.pnl_percent
@@ -131,10 +129,36 @@ def summarise(outcomes: Iterable[Outcome]) -> History:
         finished=len(ended),
         active=len(newest) - void - len(ended),
         void=void,
-        total=_row("all", ended) if ended else None,
-        tables=tables,
+        total=row_of("all", ended) if ended else None,
+        tables={name: table(ended, keys_of) for name, keys_of in DIMENSIONS.items()},
         reliability=_reliability(ended),
         curve=curve,
+    )
+
+
+def table(ended: Iterable[Outcome], keys_of: Callable[[Outcome], Iterable[str]]) -> list[Row]:
+    """One row per key among finished outcomes (:func:`finished`), horizons by their length, all else by name."""
+    groups: dict[str, list[Outcome]] = {}
+    for one in ended:
+        for key in keys_of(one):
+            groups.setdefault(key, []).append(one)
+    return [row_of(key, groups[key]) for key in sorted(groups, key=_place)]
+
+
+def row_of(key: str, ended: list[Outcome]) -> Row:
+    """The figures of at least one finished outcome, in the order they ended."""
+    count = len(ended)
+    percents = [one.pnl_percent for one in ended]
+    return Row(
+        key=key,
+        count=count,
+        hit_rate=sum(one.status == "hit_target" for one in ended) / count,
+        win_rate=sum(percent > 0 for percent in percents) / count,
+        mean_pnl_percent=math.fsum(percents) / count,
+        total_pnl_percent=math.fsum(percents),
+        max_drawdown_percent=max_drawdown(percents),
+        holding_hours=sum(one.updated_ms - one.created_ms for one in ended) / count / _HOUR_MS,
+        statuses=dict(Counter(one.status for one in ended)),
     )
 
 
@@ -167,21 +191,6 @@ def wilson(wins: int, count: int, z: float = 1.96) -> tuple[float, float]:
 def _place(key: str) -> tuple[int, str]:
     """Horizons by their length, all else by name."""
     return (_HORIZONS.index(key) if key in _HORIZONS else -1), key
-
-
-def _row(key: str, group: list[Outcome]) -> Row:
-    count = len(group)
-    percents = [one.pnl_percent for one in group]
-    return Row(
-        key=key,
-        count=count,
-        hit_rate=sum(one.status == "hit_target" for one in group) / count,
-        win_rate=sum(percent > 0 for percent in percents) / count,
-        mean_pnl_percent=math.fsum(percents) / count,
-        total_pnl_percent=math.fsum(percents),
-        max_drawdown_percent=max_drawdown(percents),
-        holding_hours=sum(one.updated_ms - one.created_ms for one in group) / count / _HOUR_MS,
-    )
 
 
 def _reliability(ended: list[Outcome]) -> list[Reliability]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.messages import Outcome
-from relay.performance import CURVE_POINTS_MAX, drawdown_percent, report, summarise
+from relay.performance import CURVE_POINTS_MAX, historical, report
 from relay.risk import similar, volatility_percentile
 
 
@@ -47,8 +47,9 @@ def test_a_signal_that_was_revised_or_cancelled_counts_nowhere():
     real = [closed(1, 4.0, "hit_target"), closed(4, -2.0, "expired")]
     void = [closed(2, 0.0, "expired", reason="revised"), closed(3, 0.0, "expired", reason="cancelled")]
     assert report([*real, *void]) == report(real)
-    assert summarise([*real, *void]) == summarise(real)
-    assert summarise(real).expired == 1
+    assert historical([*real, *void]) == historical(real)
+    assert historical(real).expired == 1
+    assert historical([]).hit_rate is None
     assert similar("buy", "1d", [*real, *void]) == similar("buy", "1d", real)
 
 
@@ -71,7 +72,7 @@ def test_drawdown_is_the_worst_fall_between_any_two_moments(results):
     for result in results:
         levels.append(levels[-1] + result)
     worst = max((a - b for i, a in enumerate(levels) for b in levels[i:]), default=0.0)
-    assert math.isclose(drawdown_percent([closed(n, r) for n, r in enumerate(results)]), worst, abs_tol=1e-9)
+    assert math.isclose(report([closed(n, r) for n, r in enumerate(results)])["drawdown_percent"], worst, abs_tol=1e-9)
 
 
 @settings(max_examples=50, deadline=None)
