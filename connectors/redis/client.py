@@ -17,7 +17,6 @@ import redis.asyncio
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from connectors.redis.packer import Packer
 from connectors.secrets import SecretError, secret
 
 
@@ -56,7 +55,6 @@ def connect(url: str, timeout_s: float = 5.0) -> redis.Redis:
         # A refused connection is an OSError in here: unnamed, it would not be tried again at all.
         retry=Retry(ExponentialBackoff(cap=0.2, base=0.05), 3, (redis.ConnectionError, redis.TimeoutError, OSError)),
         retry_on_error=[redis.ConnectionError, redis.TimeoutError],
-        command_packer=Packer(),
         **security_options(url),
     )
 
