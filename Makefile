@@ -3,10 +3,11 @@
 # make check  format, lint, types and unit tests: what pre-commit and CI run
 # make bench  the measurements behind bench/README.md
 # make soak   an hour at half load: memory, files, threads, latency (ARGS="--minutes 5" for less)
+# make long   the long forms of tests, each printing its JSON: random venue faults, chaos, soak
 # make chaos  the whole system under 200 faults beside an undisturbed run (docs/chaos.md)
 # make schemas  the JSON Schemas of all topics, in docs/schemas
 # make lock   the hash-pinned locks of the images; make licences, make sbom, make audit: what they ship
-.PHONY: demo setup test check unit bench soak chaos wheel constraints lock schemas licences sbom audit clean
+.PHONY: demo setup test check unit bench soak long chaos wheel constraints lock schemas licences sbom audit clean
 PY := .venv/bin/python
 
 demo: setup
@@ -16,7 +17,7 @@ setup:
 	@bash scripts/setup.sh
 
 unit: setup
-	$(PY) -m pytest -m "not integration" $(ARGS)
+	$(PY) -m pytest -m "not integration" -n 2 $(ARGS)
 
 test: setup
 	$(PY) -m pytest $(ARGS)
@@ -25,7 +26,7 @@ check: setup
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-	$(PY) -m pytest -m "not integration" -x
+	$(PY) -m pytest -m "not integration" -n 2 -x
 
 wheel: setup
 	$(PY) -m build --wheel --no-isolation
@@ -38,6 +39,11 @@ soak: setup
 
 chaos: setup
 	$(PY) -m tests.chaos $(ARGS)
+
+long: setup
+	$(PY) -m simulators.chaos --minutes 10 --seed 7
+	$(PY) -m tests.chaos
+	$(PY) bench/soak.py
 
 constraints: setup
 	@{ sed -n 1p constraints.txt; $(PY) -m pip freeze --exclude-editable; } > constraints.new && mv constraints.new constraints.txt

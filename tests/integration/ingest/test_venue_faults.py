@@ -37,6 +37,8 @@ from simulators.harness import Collected, Running, ingesting, settings, until
 from simulators.polygon import PolygonSimulator
 from udfs.steps.side_inputs import split_row
 
+pytestmark = pytest.mark.integration
+
 VENUES: dict[str, type[Simulator]] = {
     "alpaca": AlpacaSimulator,
     "polygon": PolygonSimulator,

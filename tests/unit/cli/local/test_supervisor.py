@@ -1,7 +1,6 @@
 """The keeper of a system in the background: what runs, what is started again, what is left alone."""
 
 import os
-import time
 from pathlib import Path
 
 import msgspec
@@ -115,9 +114,7 @@ def test_logs_status_and_down_without_anything_running(tmp_path: Path) -> None:
 
 def test_up_tells_why_it_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGNALS_JARS", str(tmp_path))
-    began = time.monotonic()
     done = CliRunner().invoke(app, ["up", "--state", str(tmp_path / "state")])
     assert done.exit_code == 2
     assert "run `make setup`, or set SIGNALS_JARS" in done.output
-    assert time.monotonic() - began < 60
     assert not (tmp_path / "state" / "state.json").exists()

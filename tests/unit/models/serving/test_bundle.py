@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-import time
+import threading
 import zipfile
 from pathlib import Path
 
@@ -122,9 +122,34 @@ class Broken:
         raise RuntimeError("no")
 
 
-def nap(inputs):
-    time.sleep(0.6)
-    return np.full((len(inputs), 3), 1 / 3)
+class Stuck:
+    """A model whose call returns when the test lets it; ``threads`` are those that called it."""
+
+    features = ()
+
+    def __init__(self):
+        self.released, self.threads = threading.Event(), []
+
+    def predict(self, inputs):
+        self.threads.append(threading.current_thread())
+        self.released.wait()
+        return np.full((len(inputs), 3), 1 / 3)
+
+    def contributions(self, inputs):
+        raise RuntimeError("no")
+
+    def release(self):
+        """Let the calls return, and wait until their threads have ended."""
+        self.released.set()
+        for thread in self.threads:
+            thread.join(30)
+
+
+@pytest.fixture
+def stuck():
+    model = Stuck()
+    yield model
+    model.release()
 
 
 @pytest.mark.parametrize(
@@ -133,13 +158,13 @@ def nap(inputs):
         (lambda inputs: 1 / 0, "raised ZeroDivisionError: division by zero"),
         (lambda inputs: np.full((len(inputs), 3), np.nan), "returned NaN"),
         (lambda inputs: np.zeros((1, 2)), "returned shape (1, 2) instead of (5, 3)"),
-        (nap, "timed out after 100 ms"),
+        (None, "timed out after 100 ms"),
     ],
 )
-def test_a_failing_model_is_skipped_counted_and_named(bundle, rows, behave, reason):
+def test_a_failing_model_is_skipped_counted_and_named(bundle, rows, stuck, behave, reason):
     whole = bundle.score(rows[:5]).probabilities
     bundle.timeout_s = 0.1
-    bundle._models[1] = Broken(behave)
+    bundle._models[1] = Broken(behave) if behave else stuck
     scores = bundle.score(rows[:5])
     assert scores.skipped == {"lightgbm_day": reason}
     assert scores.reasons(2) == {"lightgbm_day": reason}
@@ -149,14 +174,14 @@ def test_a_failing_model_is_skipped_counted_and_named(bundle, rows, behave, reas
     assert np.isfinite(bundle.explain(rows[:5])).all()
 
 
-def test_a_stuck_model_stays_out_until_its_call_returns(bundle, rows):
+def test_a_stuck_model_stays_out_until_its_call_returns(bundle, rows, stuck):
     bundle.timeout_s = 0.1
-    bundle._models[0] = Broken(nap)
+    bundle._models[0] = stuck
     assert "timed out after" in bundle.score(rows[:5]).skipped["xgboost_swing"]
-    started = time.monotonic()
+    bundle.timeout_s = 3_600  # the model that is out is not called again, so nothing waits for it
     assert "has not returned" in bundle.score(rows[:5]).skipped["xgboost_swing"]
-    assert time.monotonic() - started < 0.09
-    time.sleep(0.7)
+    assert len(stuck.threads) == 1
+    stuck.release()
     bundle._models[0] = Broken(lambda inputs: np.full((len(inputs), 3), 1 / 3))
     assert bundle.score(rows[:5]).skipped == {}
 
