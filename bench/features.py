@@ -35,7 +35,7 @@ YEAR_MINUTES = 98_280
 
 def minutes(n: int, symbols: int = 1, seed: int = 0) -> np.ndarray:
     """``n`` minutes of each symbol, in time order, inside the exchange's sessions as far as they go."""
-    from models.trade.expiry import calendar
+    from models.trade.calendar import calendar
 
     rng = np.random.default_rng(seed)
     opens = calendar("XNYS").open_ms

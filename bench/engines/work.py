@@ -29,7 +29,7 @@ from models.serving.drift import DriftMonitor
 from models.signals.emission import load_policy
 from models.signals.outputs import OUTPUT_TOPICS
 from models.signals.protections import Halts
-from models.trade.expiry import calendar_name
+from models.trade.calendar import calendar_name
 from udfs.frames.codec import FeatureFrame, Part, PartScores, ScoreFrame
 from udfs.frames.output_batch import Record
 from udfs.kernel.compiler import FeatureConfig, Kernel

@@ -1,8 +1,8 @@
 """Which trades change which part of a bar, by sale condition: the SIPs' guidance as Alpaca applies it.
 
 Source: docs.alpaca.markets, market data FAQ, "How are bars aggregated?", and the CTA and UTP specifications. The
-strictest of a trade's conditions wins. Alpaca writes the tapes' letters, Polygon its own numbers; other sources carry
-no conditions.
+strictest of a trade's conditions wins. Conditions are the tapes' letters; a venue that writes codes of its own declares
+the letter of each (:class:`connectors.venues.base.Capabilities`).
 
 Where minute and daily bars differ: a trade out of sequence (``G P Z 4``) must not set a minute's prices, because it was
 not made in order, but may be the day's high or low; an extended-hours trade (``T``) makes a minute, never a day's
@@ -13,17 +13,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from connectors import venues
+
 #: What a trade may change: ``all``; ``range`` = high, low and volume; ``volume``; ``prices`` = not volume; ``nothing``.
 Effect = Literal["all", "range", "volume", "prices", "nothing"]
 
 _MINUTE: dict[Effect, str] = {"nothing": "MQ9", "volume": "BWCHINRUV7GPZ4"}
 _DAY: dict[Effect, str] = {"nothing": "MQ", "volume": "BWCHINRUV7T", "prices": "9", "range": "GPZ4"}
-
-#: Polygon's numbers for the tapes' letters.
-POLYGON: dict[str, str] = {
-    "2": "W", "5": "G", "7": "C", "10": "4", "12": "T", "13": "U", "15": "M", "16": "Q", "20": "N", "21": "H",
-    "22": "P", "29": "R", "32": "Z", "33": "Z", "37": "I", "38": "9", "52": "V", "53": "7",
-}  # fmt: skip
 
 #: Strictest first.
 _ORDER: tuple[Effect, ...] = ("nothing", "volume", "prices", "range")
@@ -38,12 +34,12 @@ def codes(source: str, timeframe: str) -> dict[Effect, list[str]]:
     {}
     """
     table = _DAY if timeframe == "1d" else _MINUTE
-    if source.startswith("polygon"):
-        found = {effect: [n for n, letter in POLYGON.items() if letter in table.get(effect, "")] for effect in _ORDER}
-    elif source.startswith("binance"):
-        return {}
-    else:
+    venue = venues.of_source(source)
+    letters = venues.capabilities(venue).sale_conditions if venue else None
+    if letters is None:
         found = {effect: list(table.get(effect, "")) for effect in _ORDER}
+    else:
+        found = {effect: [n for n, letter in letters.items() if letter in table.get(effect, "")] for effect in _ORDER}
     return {effect: sorted(held, key=lambda code: (len(code), code)) for effect, held in found.items() if held}
 
 

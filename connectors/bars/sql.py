@@ -2,7 +2,7 @@
 
 Time is event time. A bar is first published when the watermark passes its end (revision 0); a trade later than that
 publishes the whole bar again with a higher revision. Open and close are the first and last trade by time, ties by the
-order of arrival (Kafka's offset), on Binance by trade id.
+order of arrival (Kafka's offset), by trade id where the venue declares that its ids are in order.
 
 Days are the exchange's own, by the wall clock of its calendar; before the open and after the close a trade without
 sale conditions makes no daily price. Cancelled trades leave volume, count and VWAP; they and corrections cannot be
@@ -14,17 +14,15 @@ from __future__ import annotations
 import fnmatch
 from collections import Counter
 
+from connectors import venues
 from connectors.bars.sale_conditions import codes
 from connectors.kafka.security import kafka_security
 from connectors.settings.ingest import BarsSettings
 from models.messages import TIMEFRAME_MS
-from models.trade.calendar import SOURCE_CALENDARS, Calendar, calendar
+from models.trade.calendar import DAY_MS, US_STOCKS, Calendar, calendar
 
 #: Before it in the ``source`` of a bar stands whose trades it was built from.
 BUILT = "built:"
-_DAY_MS = 86_400_000
-#: Sources whose sale conditions differ; ``alpaca``'s letters are the default.
-_DIALECTS = ("polygon", "binance")
 _FROM_MS = 946_684_800_000
 
 
@@ -58,17 +56,17 @@ def _day_shift_ms(exchange: Calendar) -> int:
         return 0
     opens = Counter(_tod(exchange, session.open_ms) for session in exchange.sessions(*_recent(exchange)))
     usual = opens.most_common(1)[0][0]
-    return _DAY_MS - usual if usual > _DAY_MS // 2 else 0
+    return DAY_MS - usual if usual > DAY_MS // 2 else 0
 
 
 def _recent(exchange: Calendar) -> tuple[int, int]:
     end = exchange.offsets()[-1][0]
-    return end - 400 * _DAY_MS, end
+    return end - 400 * DAY_MS, end
 
 
 def _tod(exchange: Calendar, time_ms: int) -> int:
     offset = next(value for start, value in reversed(exchange.offsets()) if start <= time_ms)
-    return (time_ms + offset) % _DAY_MS
+    return (time_ms + offset) % DAY_MS
 
 
 def wall_sql(exchange: Calendar, column: str = "timestamp_ms") -> str:
@@ -91,16 +89,16 @@ def in_session_sql(exchange: Calendar, wall: str) -> str:
         return "TRUE"
     shift = _day_shift_ms(exchange)
     offsets = exchange.offsets()
-    end = offsets[-1][0] + 400 * _DAY_MS
+    end = offsets[-1][0] + 400 * DAY_MS
     hours: dict[int, tuple[int, int]] = {}
     at = 0
     for session in exchange.sessions(_FROM_MS, end):
         while at + 1 < len(offsets) and offsets[at + 1][0] <= session.open_ms:
             at += 1
         opens, closes = (time + offsets[at][1] + shift for time in (session.open_ms, session.close_ms))
-        hours[opens // _DAY_MS] = (opens % _DAY_MS, closes - opens // _DAY_MS * _DAY_MS)
+        hours[opens // DAY_MS] = (opens % DAY_MS, closes - opens // DAY_MS * DAY_MS)
     usual = Counter(hours.values()).most_common(1)[0][0]
-    day, tod = f"({wall} / {_DAY_MS})", f"MOD({wall}, {_DAY_MS})"
+    day, tod = f"({wall} / {DAY_MS})", f"MOD({wall}, {DAY_MS})"
     first, last = min(hours), max(hours)
     weekdays = {number % 7 for number in hours}
     closed = [n for n in range(first, last + 1) if n % 7 in weekdays and n not in hours]
@@ -129,8 +127,21 @@ def calendars(settings: BarsSettings) -> list[tuple[str, str]]:
         source, _, symbol = name.partition(":")
         condition = _like("source", source)
         found.append((f"{condition} AND {_like('symbol', symbol)}" if symbol else condition, exchange))
-    found += [(_like("source", source), exchange) for source, exchange in SOURCE_CALENDARS.items()]
-    return [*found, ("TRUE", settings.calendars.get("*", "XNYS"))]
+    declared = [(name, venues.capabilities(name).calendar) for name in _longest_first(venues.names())]
+    others = {name for name, exchange in declared if exchange != US_STOCKS}
+    # US stocks are the rest, but for a venue of them whose name begins as that of a venue with another calendar.
+    found += [(_source(name), exchange) for name, exchange in declared if any(name.startswith(one) for one in others)]
+    return [*found, ("TRUE", settings.calendars.get("*", US_STOCKS))]
+
+
+def _longest_first(names: list[str]) -> list[str]:
+    """In the order in which the venue of a source is found."""
+    return sorted(names, key=lambda name: (-len(name), name))
+
+
+def _source(venue: str) -> str:
+    """Whether a row is of a venue, as :func:`connectors.venues.of_source` decides when longer names come first."""
+    return _like("source", f"{venue}*")
 
 
 def by_calendar(settings: BarsSettings, text: dict[str, str]) -> str:
@@ -158,7 +169,7 @@ def rule_sql(timeframe: str) -> str:
         )
         return f"CASE {whens} ELSE 'all' END"
 
-    cases = " ".join(f"WHEN source LIKE '{name}%' THEN {dialect(name)}" for name in _DIALECTS)
+    cases = " ".join(f"WHEN {_source(name)} THEN {dialect(name)}" for name in _longest_first(venues.names()))
     return f"CASE WHEN conditions IS NULL OR CARDINALITY(conditions) = 0 THEN 'all' {cases} ELSE {dialect('')} END"
 
 
@@ -216,7 +227,11 @@ def bars_query(table: str, timeframe: str, settings: BarsSettings) -> str:
         session = f"({session} OR (conditions IS NOT NULL AND CARDINALITY(conditions) > 0))"
         start = by_calendar(settings, {n: epoch_sql(calendar(n), "start_ms") for n in _names(settings)})
         end = by_calendar(settings, {n: epoch_sql(calendar(n), f"(start_ms + {length})") for n in _names(settings)})
-    order = "CASE WHEN source LIKE 'binance%' THEN trade_id ELSE CAST(seq AS STRING) END"
+    by_id = " ".join(
+        f"WHEN {_source(name)} THEN {'trade_id' if venues.capabilities(name).ordered_ids else 'CAST(seq AS STRING)'}"
+        for name in _longest_first(venues.names())
+    )
+    order = f"CASE {by_id} ELSE CAST(seq AS STRING) END"
     place = (
         "LPAD(CAST(timestamp_ms AS STRING), 13, '0') || "
         f"LPAD(COALESCE({order}, ''), 20, '0') || '|' || CAST(price AS STRING)"

@@ -233,14 +233,14 @@ def polls(held: Held, stop: asyncio.Event) -> list[Awaitable[None]]:
         for underlying in settings.options
     ]
     symbols = getattr(settings, "news", [])
-    if symbols and not hasattr(settings, "news_feed"):
+    if symbols and settings.capabilities.news == "poll":
         since = {"ms": now_ms() - 24 * 3_600_000}
         wanted.append(poll(settings.news_every_s, lambda: news(symbols, since), f"{intake.source} news", stop))
 
     async def splits() -> None:
         intake.accept(list(await history.splits(settings.symbols, now_ms())), now_ms())
 
-    if settings.splits_every_s and type(history).splits is not History.splits:
+    if settings.splits_every_s and settings.capabilities.splits:
         wanted.append(poll(settings.splits_every_s, splits, f"{intake.source} splits", stop))
     return wanted
 

@@ -12,7 +12,6 @@ Each venue brings its own section, named as its file in ``connectors/venues``.
 from __future__ import annotations
 
 import fnmatch
-import importlib
 import os
 from functools import cache
 from pathlib import Path
@@ -41,6 +40,18 @@ class Choice(BaseModel):
     use: Literal["vendor", "built"]
 
 
+def default_choices() -> list[Choice]:
+    """The minute bars of each venue that sends them, all others built.
+
+    >>> [choice.source for choice in default_choices()]
+    ['alpaca', 'binance*', 'binance_us*', 'polygon', '*']
+    """
+    sending = [name for name in venues.names() if venues.capabilities(name).minute_bars]
+    # Where the settings may give the source another name, that name begins as the venue's.
+    sources = [f"{name}*" if "source" in venues.settings_of(name).model_fields else name for name in sending]
+    return [*(Choice(source=source, timeframe="1m", use="vendor") for source in sources), Choice(use="built")]
+
+
 class BarsSettings(BaseModel):
     """Which bars are built, and whose are published. The first matching choice wins.
 
@@ -51,12 +62,7 @@ class BarsSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     timeframes: list[str] = ["1m"]
-    choices: list[Choice] = [
-        Choice(source="alpaca", timeframe="1m", use="vendor"),
-        Choice(source="polygon", timeframe="1m", use="vendor"),
-        Choice(source="binance*", timeframe="1m", use="vendor"),
-        Choice(use="built"),
-    ]
+    choices: list[Choice] = Field(default_factory=default_choices)
     calendars: dict[str, str] = {}
     late_s: float = Field(2.0, ge=0)
     revise_h: float = Field(24, gt=0)
@@ -124,12 +130,16 @@ class Base(BaseSettings):
             raise SettingsError("\n".join(lines))
 
 
-@cache
 def settings_class() -> type[Base]:
     """The settings model with a section for each venue."""
+    return _settings_class(tuple(venues.names()))
+
+
+@cache
+def _settings_class(names: tuple[str, ...]) -> type[Base]:
     sections: dict[str, Any] = {}
-    for name in venues.names():
-        model = importlib.import_module(f"connectors.venues.{name}.venue").Settings
+    for name in names:
+        model = venues.settings_of(name)
         sections[name] = (model, Field(default_factory=model))
     return create_model("Settings", __base__=Base, **sections)
 

@@ -8,18 +8,19 @@ reason, and goes whole to the dead-letter topic.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from connectors.secrets import secret
 from connectors.venues.history import History
 from models.messages import Message
+from models.trade.calendar import US_STOCKS
 
 #: Times outside 2000..2100 are a wrong unit (seconds, micro- or nanoseconds), never data.
 TIME_MS_MIN, TIME_MS_MAX = 946_684_800_000, 4_102_444_800_000
@@ -124,6 +125,27 @@ class Stream:
         return list(dict.fromkeys(COUNTS_FOR.get(name, name) for name in self.channels))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a venue is and has, declared in its ``venue.py`` as ``Settings.capabilities``.
+
+    ``calendar``: the calendar of its symbols (``exchange_calendars``' name, or ``24/7``). ``asset_class``: what they
+    are. ``sale_conditions``: the tapes' letter of each of its condition codes; None where it sends the letters
+    themselves, empty where its trades carry none. ``minute_bars``: it sends minute bars, which are then published
+    instead of built ones unless the settings choose otherwise. ``ordered_ids``: trade ids rise with time within a
+    symbol, so that they order trades of the same millisecond. ``splits``: its history announces splits of shares.
+    ``news``: ``stream`` where a socket brings it, ``poll`` where its history is asked, empty where it has none.
+    """
+
+    calendar: str = US_STOCKS
+    asset_class: Literal["equity", "crypto", "fx", "future", "index"] = "equity"
+    sale_conditions: Mapping[str, str] | None = None
+    minute_bars: bool = True
+    ordered_ids: bool = False
+    splits: bool = False
+    news: Literal["", "stream", "poll"] = ""
+
+
 class VenueSettings(BaseModel):
     """What every venue has; a venue adds its host, keys, symbols and channels. Times in seconds.
 
@@ -131,6 +153,8 @@ class VenueSettings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", validate_default=True)
+    #: What the venue is and has.
+    capabilities: ClassVar[Capabilities] = Capabilities()
 
     symbols: list[str] = Field(default_factory=list)
     channels: list[str] = Field(default_factory=list)
@@ -138,7 +162,7 @@ class VenueSettings(BaseModel):
     options_every_s: float = Field(300, gt=0)
     splits_every_s: float = Field(21_600, ge=0, description="how often splits are asked for; 0: never")
     news_every_s: float = Field(60, gt=0)
-    calendar: str = "XNYS"
+    calendar: str = Field("", description="exchange calendar that silence is judged by; empty: the venue's own")
     connect_timeout_s: float = Field(10, gt=0)
     handshake_timeout_s: float = Field(3, gt=0)
     ping_interval_s: float = Field(10, gt=0)
@@ -158,6 +182,11 @@ class VenueSettings(BaseModel):
     queue_frames_max: int = Field(100_000, gt=0)
     publish_forming: bool = Field(False, description="publish bars that are not final too")
     backfill: bool = True
+
+    @model_validator(mode="after")
+    def _own_calendar(self) -> Self:
+        self.calendar = self.calendar or self.capabilities.calendar
+        return self
 
     def missing(self) -> list[str]:
         """What must still be set, each with how; empty when ready."""

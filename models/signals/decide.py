@@ -24,7 +24,8 @@ import msgspec
 from models.messages import Action, Contribution, Horizon, ProfileDecision, Signal
 from models.signals.reasoning import reasoning
 from models.signals.tiers import minimum_tier
-from models.trade.expiry import Calendar, calendar, expires_ms
+from models.trade.calendar import Calendar, calendar
+from models.trade.expiry import expires_ms
 from models.trade.levels import default_tick, levels
 
 __all__ = [

@@ -28,8 +28,9 @@ from models.jit import njit
 from models.messages import TIMEFRAME_MS
 from models.signals import protections
 from models.signals.protections import RiskConfig
+from models.trade.calendar import DAY_MS, calendar, calendar_name
 from models.trade.exits import ACTIVE, EXPIRED, HIT_STOP, check_bar, pnl_percent
-from models.trade.expiry import DAY_MS, DAYS, SESSIONS, calendar, calendar_name, session_expiry
+from models.trade.expiry import DAYS, SESSIONS, session_expiry
 from models.trade.levels import ATR_MULTIPLES, daily_atr_scale, default_tick, level_prices
 
 Cells = NDArray[np.float64]

@@ -9,6 +9,7 @@ signal made on Friday with horizon ``1d`` ends on Monday. The rule:
 
 So a signal from a daily bar lives exactly N daily bars, and one from minute bars N sessions' worth of minutes.
 
+>>> from models.trade.calendar import calendar
 >>> friday_close = 1_078_520_400_000  # 2004-03-05 16:00 New York
 >>> (expires_ms(friday_close, "1d", calendar("XNYS")) - friday_close) / 86_400_000  # Monday 16:00
 3.0
@@ -18,66 +19,17 @@ So a signal from a daily bar lives exactly N daily bars, and one from minute bar
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from functools import lru_cache
-
 import numpy as np
 
 from models.jit import njit
 from models.messages import Horizon
-
-DAY_MS = 86_400_000
+from models.trade.calendar import DAY_MS, FIRST_DAY, LAST_DAY, Calendar
 
 #: Sessions a horizon lasts where the market has sessions.
 SESSIONS: dict[str, int] = {"1d": 1, "3d": 3, "1w": 5, "2w": 10}
 
 #: Calendar days a horizon lasts where the market never closes.
 DAYS: dict[str, int] = {"1d": 1, "3d": 3, "1w": 7, "2w": 14}
-
-#: First and last day the session tables cover.
-FIRST_DAY, LAST_DAY = "1970-01-01", "2040-12-31"
-
-
-class Calendar:
-    """Opens and closes of every session of one market, epoch milliseconds; empty for one that never closes."""
-
-    def __init__(self, name: str, opens: list[int], closes: list[int]):
-        self.name = name
-        self.opens = opens
-        self.closes = closes
-        #: The same as int64 arrays, for compiled code.
-        self.open_ms = np.array(opens, np.int64)
-        self.close_ms = np.array(closes, np.int64)
-        #: Length of a usual session (the median), or a day.
-        self.session_ms = int(np.median(self.close_ms - self.open_ms)) if opens else DAY_MS
-
-    @property
-    def always_open(self) -> bool:
-        """True where there are no sessions (24/7)."""
-        return not self.opens
-
-    def is_open(self, at_ms: int) -> bool:
-        """True while a session runs: ``open <= at < close``."""
-        if self.always_open:
-            return True
-        i = bisect_right(self.opens, at_ms) - 1
-        return i >= 0 and at_ms < self.closes[i]
-
-
-@lru_cache(maxsize=32)
-def calendar(name: str) -> Calendar:
-    """The calendar of that ``exchange_calendars`` name (``XNYS``, ``CMES``, …) or ``24/7``; built once (about 1 s)."""
-    if name == "24/7":
-        return Calendar(name, [], [])
-    import exchange_calendars
-
-    try:
-        source = exchange_calendars.get_calendar(name, start=FIRST_DAY, end=LAST_DAY)
-    except exchange_calendars.errors.InvalidCalendarName as error:
-        raise ValueError(
-            f"calendar {name!r} is unknown: use 24/7 or one of exchange_calendars.get_calendar_names()"
-        ) from error
-    return Calendar(name, (source.opens_nanos // 1_000_000).tolist(), (source.closes_nanos // 1_000_000).tolist())
 
 
 @njit(cache=True)
@@ -125,18 +77,3 @@ def _outside(created_ms: int, market: Calendar) -> ValueError:
     return ValueError(
         f"created_ms {created_ms} is outside calendar {market.name} ({FIRST_DAY} to {LAST_DAY}): check its unit"
     )
-
-
-#: Ends of a symbol that mark a pair on a venue that never closes, as the venues here write them.
-CRYPTO_QUOTES = ("USDT", "USDC", "BUSD", "/USD", "-USD")
-
-
-def calendar_name(symbol: str, source: str = "") -> str:
-    """The calendar a symbol trades by: ``24/7`` for crypto pairs, else ``XNYS``.
-
-    >>> calendar_name("BTCUSDT"), calendar_name("AAPL"), calendar_name("ETHUSD", "binance")
-    ('24/7', 'XNYS', '24/7')
-    """
-    if source.startswith("binance") or (len(symbol) > 5 and symbol.endswith(CRYPTO_QUOTES)):
-        return "24/7"
-    return "XNYS"

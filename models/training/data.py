@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from models.trade.expiry import Calendar, calendar
+from models.trade.calendar import Calendar, calendar
 from models.training.config import TrainConfig
 from models.training.labels import UNKNOWN, SymbolBars, label
 from models.training.uniqueness import uniqueness

@@ -19,7 +19,8 @@ import numpy.typing as npt
 from models.jit import njit
 from models.serving.manifest import LabelSpec
 from models.trade import exits
-from models.trade.expiry import Calendar, expiries_ms
+from models.trade.calendar import Calendar
+from models.trade.expiry import expiries_ms
 from models.trade.levels import default_tick, level_prices, risk_per_atr
 
 UNKNOWN, SELL, HOLD, BUY = -1, 0, 1, 2

@@ -10,7 +10,7 @@ import pandas as pd
 from connectors.files.bars import read_bars
 from models.messages import Signal
 from models.signals.decide import decide
-from models.trade.expiry import calendar
+from models.trade.calendar import calendar
 
 STOCKS = Path(bokeh_sampledata.__file__).parent / "_data" / "stocks.csv.gz"
 

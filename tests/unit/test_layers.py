@@ -23,7 +23,6 @@ ALLOWED = {
 #: Files that load others by name, and the folder whose files they load.
 REGISTRIES = {
     "cli.main": "cli",
-    "connectors.settings.ingest": "connectors.venues",
     "connectors.venues": "connectors.venues",
     "models.backends": "models.backends",
     "relay.push.channels": "relay.push.channels",

@@ -16,19 +16,19 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
+from connectors.venues import calendar_name
 from models.bar_columns import CALENDARS
 from models.serving.feature_set import FeatureSet, family_hash
-from models.trade.expiry import calendar_name
 
 
 @lru_cache(maxsize=100_000)
 def calendar_code(symbol: str, source: str = "") -> float:
-    """The ``calendar`` column of a symbol's bars.
+    """The ``calendar`` column of a symbol's bars; the configuration's where the kernel knows no such calendar.
 
     >>> calendar_code("BTCUSDT"), calendar_code("AAPL", "alpaca")
     (1.0, 2.0)
     """
-    return CALENDARS[calendar_name(symbol, source)]
+    return CALENDARS.get(calendar_name(symbol, source), CALENDARS["default"])
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ import numpy.typing as npt
 
 from models import bar_columns, jit
 from models.bar_columns import BAR_COLUMNS, CALENDARS
-from models.trade.expiry import calendar
+from models.trade.calendar import calendar
 from udfs.features import base
 from udfs.features.base import CONTEXT, Output
 from udfs.kernel import bar_sequence, catalogue

@@ -25,12 +25,12 @@ from connectors.paths import keep_packages_readable
 from connectors.settings.signals_job import JobSettings
 from models.events import Event
 from models.messages import News, OptionSummary, encode
-from models.trade.expiry import calendar_name
 from udfs.features.base import COUNT, LAST_END
 from udfs.frames.codec import FeatureFrame, pack
 from udfs.frames.groups import group_of, separate_bars
 from udfs.frames.reader import FrameReader, ParsedFrame, Reject, dead_letter
-from udfs.kernel.compiler import BAR_COLUMNS, CALENDARS, DUPLICATE, LATE, REVISED, VERDICTS, FeatureConfig, Kernel
+from udfs.kernel.catalogue import calendar_code
+from udfs.kernel.compiler import BAR_COLUMNS, DUPLICATE, LATE, REVISED, VERDICTS, FeatureConfig, Kernel
 from udfs.operators.context import instance_number
 from udfs.operators.jvm_encoding import carrier
 from udfs.operators.log import OperatorLog
@@ -198,7 +198,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
         rows = np.fromiter((self._states.row(group, name) for name in names), np.int64, len(names))
 
         out, quality = np.empty((n, width)), np.full((n, width), ord("."), np.uint8)
-        calendars = np.array([self._calendar_of(name[0], sources[k]) for k, name in enumerate(names)])
+        calendars = np.array([calendar_code(name[0], sources[k]) for k, name in enumerate(names)])
         columns = np.column_stack([parsed.matrix, calendars[index]]) if n else np.empty((0, len(BAR_COLUMNS)))
         verdicts = self._run(names, rows, index, columns, out, quality)
         for name, row in zip(names, rows.tolist(), strict=True):
@@ -331,10 +331,6 @@ class FrameFeatures(KeyedBroadcastProcessFunction):
         for mark, counter in self._missing.items():
             if marks[mark]:
                 counter.inc(marks[mark])
-
-    @staticmethod
-    def _calendar_of(symbol: str, source: str) -> float:
-        return float(CALENDARS[calendar_name(symbol, source)])
 
     def close(self) -> None:
         """Leave the broker; an operator that failed to open has none to leave."""

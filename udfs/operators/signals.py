@@ -53,7 +53,7 @@ class FrameSignals(KeyedProcessFunction):
         """Load the bundle's rules, connect to Redis, claim the state."""
         keep_packages_readable()
         from models.serving.bundle_cache import Shelf
-        from models.trade.expiry import calendar
+        from models.trade.calendar import calendar
         from udfs.steps.decide_frames import Decider, DecideSettings
 
         self._carrier = carrier(self._settings.execution_mode)

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from connectors.venues import calendar_name
 from models.messages import QUALITY, TIMEFRAME_MS, Action, Contribution, FeatureRow, News, Signal, encode
 from models.serving import drift, rollout
 from models.serving.bundle import Bundle, columns_of, silences
@@ -25,7 +26,7 @@ from models.signals.emission import CAUSES, TRIGGERS, UNCHANGED, Policy, PolicyC
 from models.signals.hash_chain import record_hash, seal
 from models.signals.outputs import OUTPUT_TOPICS
 from models.signals.protections import Halts
-from models.trade.expiry import calendar, calendar_name
+from models.trade.calendar import calendar
 from udfs.frames.codec import FeatureFrame, Part, PartScores, ScoreFrame
 from udfs.frames.output_batch import Outbox
 from udfs.frames.reader import dead_letter
@@ -130,7 +131,7 @@ class Decider:
         self._side_topics = settings.side_topics
         self._write_rows = settings.feature_rows
         self._emit_from_ms = settings.emit_from_ms
-        self._policy = Policy(policy)
+        self._policy = Policy(policy, calendar_name)
         self._required = np.array([self.names.index(name) for name in REQUIRED_FEATURES])
         self._price, self._atr = self.names.index("current_price"), self.names.index("atr_14")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, SecretStr
 
 from connectors.venues.alpaca.history import AlpacaHistory
 from connectors.venues.alpaca.socket import ROUND_LOT, Adapter
-from connectors.venues.base import Stream, VenueSettings, reveal, secret_from
+from connectors.venues.base import Capabilities, Stream, VenueSettings, reveal, secret_from
 from connectors.venues.history import History
 
 __all__ = ["Adapter", "Settings"]
@@ -16,6 +16,8 @@ __all__ = ["Adapter", "Settings"]
 
 class Settings(VenueSettings):
     """Alpaca: one connection to a stock feed and, with ``news``, one to the news feed."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities(splits=True, news="stream")
 
     host: str = "wss://stream.data.alpaca.markets"
     rest: str = "https://data.alpaca.markets"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
-from connectors.venues.base import Stream, VenueSettings
+from connectors.venues.base import Capabilities, Stream, VenueSettings
 from connectors.venues.binance.history import BinanceHistory
 from connectors.venues.binance.socket import STREAMS_MAX, Adapter
 from connectors.venues.history import History
+from models.trade.calendar import ALWAYS
 
 __all__ = ["Adapter", "Settings"]
 
@@ -15,12 +18,15 @@ __all__ = ["Adapter", "Settings"]
 class Settings(VenueSettings):
     """Binance: as many connections as the streams need. A connection is replaced before its 24 hours are over."""
 
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        calendar=ALWAYS, asset_class="crypto", sale_conditions={}, ordered_ids=True
+    )
+
     host: str = "wss://stream.binance.com:9443"
     rest: str = "https://api.binance.com"
     source: str = "binance"
     symbols: list[str] = ["BTCUSDT", "ETHUSDT", "ADAUSDT"]
     channels: list[str] = ["trades", "ticker", "bars"]
-    calendar: str = "24/7"
     time_unit: str = Field("ms", pattern="^(ms|us)$")
     ping_interval_s: float = Field(20, gt=0)
     ping_timeout_s: float = Field(20, gt=0)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field, SecretStr
 
-from connectors.venues.base import Stream, VenueSettings, reveal, secret_from
+from connectors.venues.base import Capabilities, Stream, VenueSettings, reveal, secret_from
 from connectors.venues.history import History
 from connectors.venues.polygon.history import PolygonHistory
 from connectors.venues.polygon.socket import Adapter
 
 __all__ = ["Adapter", "Settings"]
 
+#: Polygon's numbers for the tapes' letters.
+SALE_CONDITIONS: dict[str, str] = {
+    "2": "W", "5": "G", "7": "C", "10": "4", "12": "T", "13": "U", "15": "M", "16": "Q", "20": "N", "21": "H",
+    "22": "P", "29": "R", "32": "Z", "33": "Z", "37": "I", "38": "9", "52": "V", "53": "7",
+}  # fmt: skip
+
 
 class Settings(VenueSettings):
     """Polygon (Massive): one connection for stocks."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities(sale_conditions=SALE_CONDITIONS, splits=True, news="poll")
 
     host: str = "wss://socket.massive.com"
     rest: str = "https://api.massive.com"

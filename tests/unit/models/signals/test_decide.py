@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models.messages import TIMEFRAME_MS, Signal, decode, encode
 from models.signals.decide import HORIZONS, NoSignal, decide, horizon_of, minimum_tier, profiles, signal_id
-from models.trade.expiry import calendar
+from models.trade.calendar import calendar
 from models.trade.levels import levels, risk_per_atr
 
 ACTIONS = ("buy", "sell", "hold")

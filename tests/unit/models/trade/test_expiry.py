@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.signals.decide import HORIZONS
-from models.trade.expiry import calendar, calendar_name, expires_ms, expiries_ms
+from models.trade.calendar import calendar
+from models.trade.expiry import expires_ms, expiries_ms
 
 NEW_YORK = ZoneInfo("America/New_York")
 
@@ -70,21 +71,6 @@ def test_arrays_agree_with_single_times():
             assert expiries_ms(created, horizon, market).tolist() == singles
 
 
-def test_open_and_closed():
-    market = calendar("XNYS")
-    assert not market.is_open(ms("2004-03-03 09:29"))
-    assert market.is_open(ms("2004-03-03 09:30"))
-    assert not market.is_open(ms("2004-03-03 16:00"))
-    assert calendar("24/7").is_open(0)
-
-
 def test_errors_name_the_value():
-    with pytest.raises(ValueError, match="calendar 'NOWHERE' is unknown"):
-        calendar("NOWHERE")
     with pytest.raises(ValueError, match="created_ms -9000000000000 is outside"):
         expires_ms(-9_000_000_000_000, "1d", calendar("XNYS"))
-
-
-def test_calendar_of_a_symbol():
-    assert calendar_name("MSFT") == "XNYS"
-    assert calendar_name("BTC/USD") == "24/7"

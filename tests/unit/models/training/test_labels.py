@@ -8,7 +8,8 @@ import pytest
 
 from models.serving.manifest import LabelSpec
 from models.trade import exits
-from models.trade.expiry import calendar, expires_ms
+from models.trade.calendar import calendar
+from models.trade.expiry import expires_ms
 from models.trade.levels import levels
 from models.training.labels import BUY, HOLD, SELL, UNKNOWN, SymbolBars, label
 from models.training.uniqueness import uniqueness
