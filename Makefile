@@ -26,6 +26,7 @@ check: setup
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+	$(PY) scripts/check_js.py
 	$(PY) -m pytest -m "not integration" -n 2 -x
 
 wheel: setup

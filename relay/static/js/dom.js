@@ -1,3 +1,4 @@
+// @ts-check
 // Small helpers: elements without innerHTML, and numbers as people read them.
 
 export function h(tag, attributes = {}, ...children) {
@@ -20,6 +21,8 @@ export function svg(tag, attributes = {}, ...children) {
   return node;
 }
 
+// An element of the page by its id: any, as each kind has fields of its own.
+/** @type {(id: string) => any} */
 export const $ = (id) => document.getElementById(id);
 
 export const known = (value) => typeof value === "number" && Number.isFinite(value);
@@ -27,7 +30,14 @@ export const known = (value) => typeof value === "number" && Number.isFinite(val
 export const SIDES = { buy: "▲ BUY", sell: "▼ SELL", hold: "■ HOLD" };
 
 // How a signal ended, in words and a sign of its own.
-export const ENDS = { active: "● active", hit_target: "⚑ target hit", hit_stop: "✕ stopped out", expired: "◷ expired", cancelled: "⊘ cancelled", closed: "■ closed" };
+export const ENDS = {
+  active: "● active",
+  hit_target: "⚑ target hit",
+  hit_stop: "✕ stopped out",
+  expired: "◷ expired",
+  cancelled: "⊘ cancelled",
+  closed: "■ closed",
+};
 
 export function side(action) {
   return h("span", { class: `side ${action}` }, SIDES[action] ?? action);
@@ -56,6 +66,7 @@ export function figure(value) {
 
 export function moment(ms, withTime = true) {
   if (!known(ms) || ms <= 0) return "–";
+  /** @type {Intl.DateTimeFormatOptions} */
   const options = { day: "numeric", month: "short", year: "numeric" };
   if (withTime && ms % 86_400_000 !== 0) Object.assign(options, { hour: "2-digit", minute: "2-digit" });
   return `${new Date(ms).toLocaleString(undefined, { ...options, timeZone: "UTC" })} UTC`;
@@ -73,9 +84,17 @@ export function span(ms) {
 
 // A padlock drawn here: not every system has the character.
 export function padlock() {
-  return h("span", { class: "padlock" }, svg("svg", { viewBox: "0 0 12 14", width: 11, height: 13, "aria-hidden": "true" },
-    svg("rect", { x: 1, y: 6, width: 10, height: 7.5, rx: 1.6, fill: "currentColor" }), svg("path", { d: "M3.3 6V4a2.7 2.7 0 0 1 5.4 0v2", fill: "none", stroke: "currentColor", "stroke-width": 1.6 })),
-  h("span", { class: "visually-hidden" }, "Locked: "));
+  return h(
+    "span",
+    { class: "padlock" },
+    svg(
+      "svg",
+      { viewBox: "0 0 12 14", width: 11, height: 13, "aria-hidden": "true" },
+      svg("rect", { x: 1, y: 6, width: 10, height: 7.5, rx: 1.6, fill: "currentColor" }),
+      svg("path", { d: "M3.3 6V4a2.7 2.7 0 0 1 5.4 0v2", fill: "none", stroke: "currentColor", "stroke-width": 1.6 }),
+    ),
+    h("span", { class: "visually-hidden" }, "Locked: "),
+  );
 }
 
 export const words = (name) => name.replaceAll("_", " ");

@@ -1,3 +1,4 @@
+// @ts-check
 // The connection: sign-in, one WebSocket, reconnecting and resuming from the last number without loss or repeat.
 
 const KEY = "signals.token";
@@ -18,7 +19,9 @@ export class Session extends EventTarget {
     try {
       const answer = await fetch("/api/start");
       this.#demo = (await answer.json()).demo === true;
-    } catch { /* shown as lost below */ }
+    } catch {
+      /* shown as lost below */
+    }
     this.token = sessionStorage.getItem(KEY);
     if (!this.token && this.#demo) await this.#renewDemo();
     if (this.token) this.connect();
@@ -42,7 +45,9 @@ export class Session extends EventTarget {
     this.#become("signed-out");
   }
 
-  get demo() { return this.#demo; }
+  get demo() {
+    return this.#demo;
+  }
 
   async #renewDemo() {
     try {
@@ -51,7 +56,9 @@ export class Session extends EventTarget {
       const { token, expires_ms } = await answer.json();
       this.token = token;
       this.#later(Math.max(2_000, (expires_ms - Date.now()) * 0.7), () => this.#renewOpen());
-    } catch { /* the next attempt tries again */ }
+    } catch {
+      /* the next attempt tries again */
+    }
   }
 
   async #renewOpen() {
@@ -60,12 +67,18 @@ export class Session extends EventTarget {
   }
 
   #later(ms, action) {
-    const timer = setTimeout(() => { this.#timers.delete(timer); action(); }, ms);
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      action();
+    }, ms);
     this.#timers.add(timer);
   }
 
   connect() {
-    if (this.#socket && this.#socket.readyState <= WebSocket.OPEN) { this.#socket.onclose = null; this.#socket.close(1000); }
+    if (this.#socket && this.#socket.readyState <= WebSocket.OPEN) {
+      this.#socket.onclose = null;
+      this.#socket.close(1000);
+    }
     this.#become("connecting");
     const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
     this.#socket = socket;
@@ -87,7 +100,10 @@ export class Session extends EventTarget {
   }
 
   async get(path, options = {}) {
-    const headers = { Authorization: `Bearer ${this.token}`, ...(options.body ? { "Content-Type": "application/json" } : {}) };
+    const headers = {
+      Authorization: `Bearer ${this.token}`,
+      ...(options.body ? { "Content-Type": "application/json" } : {}),
+    };
     const answer = await fetch(path, { ...options, headers });
     const body = await answer.json().catch(() => ({}));
     if (!answer.ok) throw new Error(body.error ?? `the relay answered ${answer.status}`);
@@ -131,8 +147,11 @@ export class Session extends EventTarget {
   #watch() {
     if (this.state !== "open") return;
     const silent = Date.now() - this.#heardAt;
-    if (silent > SILENCE_MS) { this.#socket.close(4000); this.#become("lost", "no answer"); this.#later(500, () => this.connect()); }
-    else if (silent > 10_000) this.send({ type: "ping" });
+    if (silent > SILENCE_MS) {
+      this.#socket.close(4000);
+      this.#become("lost", "no answer");
+      this.#later(500, () => this.connect());
+    } else if (silent > 10_000) this.send({ type: "ping" });
   }
 
   #become(state, reason = "") {

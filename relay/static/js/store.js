@@ -1,3 +1,4 @@
+// @ts-check
 // What the page holds: active signals, their updates and prices, as the relay told them.
 
 const BAR_MS = { "1s": 1e3, "1m": 6e4, "5m": 3e5, "1h": 36e5, "1d": 864e5 };
@@ -24,14 +25,24 @@ export class Store {
 
   take(message) {
     switch (message.type) {
-      case "welcome": this.mode = message.mode; break;
-      case "system": this.mode = message.mode; this.pipelineOk = message.pipeline_ok; break;
+      case "welcome":
+        this.mode = message.mode;
+        break;
+      case "system":
+        this.mode = message.mode;
+        this.pipelineOk = message.pipeline_ok;
+        break;
       case "snapshot":
-        if (message.reset) { this.signals.clear(); this.updates.clear(); }
+        if (message.reset) {
+          this.signals.clear();
+          this.updates.clear();
+        }
         for (const signal of [...message.signals].reverse()) this.#put(signal, false);
         for (const update of message.updates) this.updates.set(update.signal_id, update.updates);
         break;
-      case "signal_summary": case "trading_signal": case "dynamic_signal":
+      case "signal_summary":
+      case "trading_signal":
+      case "dynamic_signal":
         this.#put(message);
         this.fresh.add(Store.id(message));
         break;
@@ -76,7 +87,7 @@ export class Store {
   }
 
   now(symbol) {
-    return this.mode === "replay" || this.mode === "simulated" ? this.clocks.get(symbol) ?? Date.now() : Date.now();
+    return this.mode === "replay" || this.mode === "simulated" ? (this.clocks.get(symbol) ?? Date.now()) : Date.now();
   }
 
   newestFirst() {

