@@ -45,7 +45,8 @@ from bench.cluster import rest, start  # noqa: E402
 from bench.kill_taskmanager import build_wheel  # noqa: E402
 from bench.live import Market, percentiles  # noqa: E402
 from bench.machine import description  # noqa: E402
-from cli.local.servers import Broker, FlinkCluster, PythonProcess, RedisServer  # noqa: E402
+from cli.local.servers import FlinkCluster  # noqa: E402
+from cli.local.system import System  # noqa: E402
 from connectors.paths import find_java  # noqa: E402
 from relay.users import open_store  # noqa: E402
 
@@ -88,19 +89,19 @@ class Rig:
         return self
 
     def _start(self, stack: ExitStack) -> None:
-        self.broker = stack.enter_context(Broker(self._folder / "kafka", PARTITIONS))
+        system = System(self._folder)
+        system.start_servers(stack, PARTITIONS)
+        assert system.broker is not None
+        assert system.redis_server is not None
+        self.broker, self.redis = system.broker, system.redis_server
         for topic in TOPICS:
             self._create(topic)
-        self.redis = stack.enter_context(RedisServer(self._folder / "redis"))
         users = f"sqlite://{self._folder}/users.db"
         store = open_store(users)
         store.add("soak", tier="dynamic")
         token = store.issue_token("soak")
         store.close()
-        arguments = ["-m", "cli", "relay", "--redis", self.redis.url, "--users", users, "--port", "0"]
-        self.relay = stack.enter_context(
-            PythonProcess("relay", arguments, self._folder / "relay", "relay listening on")
-        )
+        self.relay = stack.enter_context(system.relay(users=users))
         port = int(self.relay.ready_text.rpartition(":")[2].strip("/ "))
         touched = "-XX:+AlwaysPreTouch"
         options = {"env.java.opts.taskmanager": touched, "env.java.opts.jobmanager": touched}
@@ -108,8 +109,8 @@ class Rig:
         policy = self._folder / "policy.json"
         policy.write_text(json.dumps({"risk": {"symbol_cooldown_ms": COOLDOWN_MS}}))
         self.job = start(
-            self.cluster, "signals", "-pyfs", str(build_wheel(self._folder)), "--kafka", self.broker.bootstrap,
-            "--redis", self.redis.url, "--policy", str(policy), *self._arguments,
+            self.cluster, "signals", "-pyfs", str(build_wheel(self._folder)), *system.servers,
+            "--policy", str(policy), *self._arguments,
         )  # fmt: skip
         stack.callback(self._stop.set)
         for number in range(self._clients + 1):

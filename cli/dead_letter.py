@@ -89,7 +89,6 @@ def requeue(
 
     Example: signals dead-letter requeue --kafka 127.0.0.1:9092 --at 0:17 --set close=101.5 --dry-run
     """
-    from connectors.kafka.dead_letters import repaired
     from connectors.kafka.dead_letters import requeue as put_back
 
     if not (topic or reason or field or at or every):
@@ -100,14 +99,7 @@ def requeue(
     if save is not None:
         save.write_bytes(b"".join(one.payload + b"\n" for one in found))
     if dry_run:
-        for one in found:
-            try:
-                body = repaired(one.payload, changes).decode(errors="backslashreplace")
-            except ValueError as error:
-                body = f"cannot: {error}"
-            note = " (was put back before: needs --again)" if one.requeued and not again else ""
-            typer.echo(f"{one.place} -> {one.letter.topic}{note}: {body[:200]}")
-        typer.echo(f"{len(found)} chosen, nothing sent")
+        _show(found, changes, again)
         return
     sent = 0
     try:
@@ -121,6 +113,20 @@ def requeue(
     typer.echo(f"{sent} put back, {len(found) - sent} left")
     if found and not sent:
         raise typer.Exit(1)
+
+
+def _show(found: list[Letter], changes: dict[str, object], again: bool) -> None:
+    """What a requeue would send, one line per dead letter."""
+    from connectors.kafka.dead_letters import repaired
+
+    for one in found:
+        try:
+            body = repaired(one.payload, changes).decode(errors="backslashreplace")
+        except ValueError as error:
+            body = f"cannot: {error}"
+        note = " (was put back before: needs --again)" if one.requeued and not again else ""
+        typer.echo(f"{one.place} -> {one.letter.topic}{note}: {body[:200]}")
+    typer.echo(f"{len(found)} chosen, nothing sent")
 
 
 def _read(kafka: str) -> tuple[list[Letter], int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.local.demo_counts import Counts
+from cli.local.demo_progress import Figures, Phase, Progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +40,7 @@ class Demo:
         self.finished_publishing = threading.Event()
         self._stopping = threading.Event()
         self._failure = ""
+        self._shown_s = 0.0
 
     def say(self, text: str) -> None:
         """One line of progress, with the seconds since the start."""
@@ -46,50 +48,35 @@ class Demo:
 
     def play(self, bars: Path | None, timeframe: str, symbol: str, speed: float, exit_when_done: bool) -> None:
         """Start everything, publish the bars, show what comes out."""
-        from cli.local.servers import Broker, PythonProcess, RedisServer, free_port
+        from cli.local.system import System
 
         table, rejects, source = self._read(bars, timeframe, symbol)
         for part in ("kafka", "redis", "checkpoints"):  # a demo begins with empty topics, in a kept folder too
             shutil.rmtree(self._home / part, ignore_errors=True)
         self.say("starting a Kafka broker and a Redis server")
-        broker = self._stack.enter_context(Broker(self._home / "kafka"))
-        redis = self._stack.enter_context(RedisServer(self._home / "redis"))
-        self.say(f"Kafka at {broker.bootstrap}, Redis at {redis.url}")
-        self._say_mode(redis.url)
-
-        rest_ports = free_port(), free_port()  # where the relay asks both jobs how they are
-        job = PythonProcess(
-            "signals-job",
-            ["-m", "jobs.signals", "--kafka", broker.bootstrap, "--redis", redis.url, "--bundle", self._bundle,
-             "--checkpoints", str(self._home / "checkpoints"), "--rest-port", str(rest_ports[0])],
-            self._home / "job",
+        system = System(self._home)
+        system.start_servers(self._stack)
+        self.say(f"Kafka at {system.kafka}, Redis at {system.redis}")
+        self._system = system
+        self._say_mode(system.redis)
+        checkpoints = ["--checkpoints", str(self._home / "checkpoints")]
+        job = system.job("signals", "--bundle", self._bundle, *checkpoints)
+        follower = system.job(
+            "outcomes", "--checkpoint-ms", "2000", *checkpoints,
+            "--history-hours", "1000000",  # the demo plays days in a second: three of them are soon over
         )  # fmt: skip
-        relay = PythonProcess(
-            "relay",
-            ["-m", "cli", "relay", "--redis", redis.url, "--port", str(self._port), "--demo-user", "dynamic",
-             "--users", f"sqlite://{self._home / 'users.db'}", "--kafka", broker.bootstrap,
-             *(word for port in rest_ports for word in ("--flink", f"http://127.0.0.1:{port}"))],
-            self._home / "relay",
-            ready_line="relay listening on ",
-        )  # fmt: skip
-        follower = PythonProcess(
-            "outcomes-job",
-            ["-m", "jobs.outcomes", "--kafka", broker.bootstrap, "--redis", redis.url, "--checkpoint-ms", "2000",
-             "--checkpoints", str(self._home / "checkpoints"), "--rest-port", str(rest_ports[1]),
-             "--history-hours", "1000000"],  # the demo plays days in a second: three of them are soon over
-            self._home / "outcomes",
-        )  # fmt: skip
+        relay = system.relay(self._port, demo_user="dynamic")
         self.say(f"starting the Flink job (jobs/signals.py, bundle {self._bundle}) and the relay")
         self._stack.enter_context(job)
         self._stack.enter_context(relay)
         page = relay.ready_text
         self.console.rule(f"[bold]page: {page}[/]  (Ctrl-C ends everything)")
 
-        publisher = threading.Thread(target=self._publish, args=(broker.bootstrap, table, rejects, source, speed))
+        publisher = threading.Thread(target=self._publish, args=(system.kafka, table, rejects, source, speed))
         publisher.start()
         self._stack.callback(publisher.join)
         self._stack.callback(self._stopping.set)
-        self._watch(broker.bootstrap, job, follower, page, exit_when_done)
+        self._watch(system.kafka, job, follower, page, exit_when_done)
 
     def _read(self, bars: Path | None, timeframe: str, symbol: str) -> tuple[pd.DataFrame, list[Any], str]:
         from connectors.files.bars import read_bars
@@ -152,61 +139,72 @@ class Demo:
         self.finished_publishing.set()
 
     def _watch(self, bootstrap: str, job: Any, follower: Any, page: str, exit_when_done: bool) -> None:
-        """Print signals and their ends as they come and keep one line of figures; returns when done or a part failed.
+        """Print signals and their ends as they come and keep one line of figures; returns when done.
 
         ``follower``, the job that follows signals, is started after the first of them: two jobs that start at once
-        would hold each other up.
+        would hold each other up. ValueError if a part failed.
         """
         from rich.live import Live
 
         counts = Counts(bootstrap)
         self._stack.callback(counts.close)
-        told = followed = False
+        progress = Progress()
         live = Live(console=self.console, refresh_per_second=4, transient=True)
-        last_line = 0.0
         with live if self.console.is_terminal else contextlib.nullcontext():
             while True:
-                for made in counts.new_signals(timeout_s=0.25):
-                    self._print_signal(made)
-                for ended in counts.new_ends():
-                    self._print_end(ended)
+                self._print_new(counts, timeout_s=0.25)
                 if counts.signals and follower.process is None:
                     self.say("starting the Flink job that follows signals to their end (jobs/outcomes.py)")
                     self._stack.enter_context(follower)
-                rows, dead = counts.processed()
-                lag = self.published + self.rejected - rows - dead
-                line = (
-                    f"bars in {self.published:,}   processed {rows:,}   signals out {counts.signals:,}   "
-                    f"ended {len(counts.ends):,}   dead letters {dead:,}   lag {max(lag, 0):,} bars"
-                )
-                if rows == 0:
-                    line += "   [dim](the job is starting: imports, state, warm-up)[/]"
-                if self.console.is_terminal:
-                    live.update(line)
-                elif time.monotonic() - last_line > 5:
-                    last_line = time.monotonic()
-                    self.say(line)
-                for part in (job, follower):
-                    if part.process is not None and part.process.poll() is not None:
-                        raise ValueError(f"the {part.name} ended; its log says:\n" + part.tail())
-                if self._failure:
-                    raise ValueError(self._failure)
-                if self.finished_publishing.is_set() and lag <= 0 and not told:
-                    told = True
-                    for made in counts.new_signals(timeout_s=1.0):
-                        self._print_signal(made)
-                    self.say(
-                        f"[bold]done[/]: {self.published:,} bars in, {rows:,} processed, {dead:,} dead letters, "
-                        f"{counts.signals:,} signals out"
-                    )
-                if told and not followed and (not counts.signals or counts.all_followed()):
-                    followed = True
-                    for ended in counts.new_ends():
-                        self._print_end(ended)
-                    self._say_performance(list(counts.ends.values()))
-                    if exit_when_done:
-                        return
-                    self.say(f"still serving at {page}; Ctrl-C ends everything")
+                figures = self._figures(counts)
+                self._show(figures, live)
+                self._require_sound(job, follower)
+                for left in progress.step(figures, self.finished_publishing.is_set(), counts.all_followed):
+                    self._print_new(counts, timeout_s=1.0)
+                    self._say_left(left, self._figures(counts), counts)
+                    if left is Phase.FOLLOWING:
+                        if exit_when_done:
+                            return
+                        self.say(f"still serving at {page}; Ctrl-C ends everything")
+
+    def _print_new(self, counts: Counts, timeout_s: float) -> None:
+        """Signals and ends that have appeared since the last call; waits up to ``timeout_s`` for a signal."""
+        for made in counts.new_signals(timeout_s):
+            self._print_signal(made)
+        for ended in counts.new_ends():
+            self._print_end(ended)
+
+    def _figures(self, counts: Counts) -> Figures:
+        rows, dead = counts.processed()
+        return Figures(self.published, self.rejected, rows, dead, counts.signals, len(counts.ends))
+
+    def _show(self, figures: Figures, live: Any) -> None:
+        """The line of figures: kept up to date on a terminal, every five seconds elsewhere."""
+        line = figures.line()
+        if figures.rows == 0:
+            line += "   [dim](the job is starting: imports, state, warm-up)[/]"
+        if self.console.is_terminal:
+            live.update(line)
+        elif time.monotonic() - self._shown_s > 5:
+            self._shown_s = time.monotonic()
+            self.say(line)
+
+    def _require_sound(self, *parts: Any) -> None:
+        """ValueError with a part's log if it has ended, or with why publishing stopped."""
+        for part in parts:
+            if part.process is not None and part.process.poll() is not None:
+                raise ValueError(f"the {part.name} job ended; its log says:\n" + part.tail())
+        if self._failure:
+            raise ValueError(self._failure)
+
+    def _say_left(self, phase: Phase, figures: Figures, counts: Counts) -> None:
+        if phase is Phase.PROCESSING:
+            self.say(
+                f"[bold]done[/]: {figures.published:,} bars in, {figures.rows:,} processed, {figures.dead:,} dead "
+                f"letters, {figures.signals:,} signals out"
+            )
+        else:
+            self._say_performance(list(counts.ends.values()))
 
     def _print_end(self, ended: Outcome) -> None:
         from datetime import UTC, datetime

@@ -30,11 +30,6 @@ class VenuesDemo(Demo):
     """A demo whose bars come from simulated venues instead of a file."""
 
     mode = "simulated"
-    _redis_url = ""
-
-    def _say_mode(self, redis_url: str) -> None:
-        self._redis_url = redis_url
-        super()._say_mode(redis_url)
 
     def _read(self, bars: Path | None, timeframe: str, symbol: str) -> tuple[Any, list[Any], str]:
         if bars or timeframe or symbol:
@@ -63,16 +58,11 @@ class VenuesDemo(Demo):
         ready = json.loads("{" + venues.ready_text)
         config = self._home / "signals.toml"
         config.write_text(Path(ready["settings"]).read_text() + _BARS_SETTINGS)
-        common = ["--kafka", bootstrap, "--config", str(config)]
         self.say("starting the Flink job that builds daily bars from trades (jobs/bars.py)")
-        bars = PythonProcess("bars-job", ["-m", "jobs.bars", *common], self._home / "bars", ready_line="bars: running")
+        bars = self._system.bars_job(config)
         bars.start_timeout_s = 240  # two jobs start at once, perhaps on two cores
         stack.enter_context(bars)
-        ingest = PythonProcess(
-            "ingest", ["-m", "cli", "ingest", *common, "--redis", self._redis_url], self._home / "ingest",
-            ready_line="metrics: ",
-        )  # fmt: skip
-        stack.enter_context(ingest)
+        ingest = stack.enter_context(self._system.ingest(config=config))
         self.say(f"ingesting from {', '.join(name for name in ready if name != 'settings')}: {ingest.ready_text}")
         self.say(f"make one misbehave: curl '{ready['alpaca']['rest']}/control?fault=drop'")
         self._follow(bootstrap, [venues, bars, ingest], ingest.ready_text)

@@ -20,6 +20,7 @@ import sysconfig
 import tempfile
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -314,12 +315,21 @@ class PythonProcess(_Process):
     """One of our own programs as a process: ``python ARGUMENTS``.
 
     Ready when a line of its output starts with ``ready_line`` (at once without one); ``ready_text`` is the rest of it.
+    ``variables`` join its environment.
     """
 
-    def __init__(self, name: str, arguments: list[str], folder: Path | None = None, ready_line: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: list[str],
+        folder: Path | None = None,
+        ready_line: str = "",
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
         super().__init__(folder)
-        self._arguments, self._ready_line, self.ready_text = arguments, ready_line, ""
+        self.arguments, self._ready_line, self.ready_text = arguments, ready_line, ""
+        self._variables = dict(variables or {})
         self._resumed: list[str] = []
 
     def resume_with(self, arguments: list[str]) -> None:
@@ -328,12 +338,13 @@ class PythonProcess(_Process):
 
     def command(self) -> list[str]:
         """This interpreter with the arguments."""
-        return [sys.executable, *self._arguments, *self._resumed]
+        return [sys.executable, *self.arguments, *self._resumed]
 
     def environment(self) -> dict[str, str]:
         """Imports from this checkout; Flink's logs go to the process's own folder."""
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-        return os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "FLINK_LOG_DIR": str(self.folder)}
+        own = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "FLINK_LOG_DIR": str(self.folder)}
+        return os.environ | own | self._variables
 
     def ready(self) -> bool:
         """Whether the ready line has been printed."""

@@ -9,7 +9,6 @@ with growing pauses; a job then goes on from its newest checkpoint. What runs wh
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -120,52 +119,32 @@ class Keeper:
                     self._look_after(part, process, job)
 
     def _start(self, stack: contextlib.ExitStack) -> None:
-        from cli.local.servers import Broker, RedisServer, free_port
+        from cli.local.servers import free_port
+        from cli.local.system import System
 
         plan, state = self._plan, self._state
-        state.kafka, state.redis = plan.kafka, plan.redis
-        if not plan.kafka:
-            broker = stack.enter_context(Broker(self._folder / "kafka"))
-            state.kafka = broker.bootstrap
+        system = System(self._folder, plan.kafka, plan.redis)
+        system.start_servers(stack)
+        state.kafka, state.redis = system.kafka, system.redis
+        if broker := system.broker:
             self._note(Part(name="kafka", pid=broker.pid, log=str(broker.log_path), address=state.kafka))
-        if not plan.redis:
-            redis = stack.enter_context(RedisServer(self._folder / "redis"))
-            state.redis = redis.url
+        if redis := system.redis_server:
             self._note(Part(name="redis", pid=redis.pid, log=str(redis.log_path), address=state.redis))
-        both = ["--kafka", state.kafka, "--redis", state.redis]
-        pages = [f"http://127.0.0.1:{free_port()}" for _ in range(2)]
-        for job, page, more in zip(("signals", "outcomes"), pages, (["--bundle", plan.bundle], []), strict=True):
-            given = ["-m", f"jobs.{job}", *both, "--rest-port", page.rpartition(":")[2], *more]
-            self._python(stack, job, given, job, address=page)
-        configured = ["--config", plan.config] if plan.config else []
+        self._run(stack, system.job("signals", "--bundle", plan.bundle), "signals", system.pages[-1])
+        self._run(stack, system.job("outcomes"), "outcomes", system.pages[-1])
         if plan.build_bars:
-            self._python(stack, "bars", ["-m", "jobs.bars", "--kafka", state.kafka, *configured], "bars")
-        # What the page tells of jobs and lag.
-        os.environ |= {"SIGNALS_RELAY_KAFKA": state.kafka, "SIGNALS_RELAY_FLINK_URLS": json.dumps(pages)}
-        relay = ["-m", "cli", "relay", "--redis", state.redis, "--port", str(plan.port or free_port())]
-        relay += ["--users", f"sqlite://{self._folder / 'users.db'}"]
-        relay += ["--demo-user", plan.demo_user] if plan.demo_user else []
-        self._python(stack, "relay", relay, ready_line="relay listening on ")
+            self._run(stack, system.bars_job(plan.config), "bars")
+        self._run(stack, system.relay(plan.port or free_port(), plan.demo_user))
         if plan.venues:
-            ingest = ["-m", "cli", "ingest", "--venues", plan.venues, *both, *configured]
-            self._python(stack, "ingest", ingest, ready_line="metrics: ")
+            self._run(stack, system.ingest(plan.venues, plan.config))
 
-    def _python(
-        self,
-        stack: contextlib.ExitStack,
-        name: str,
-        arguments: list[str],
-        job: str = "",
-        ready_line: str = "",
-        address: str = "",
-    ) -> None:
-        from cli.local.servers import PythonProcess
-
-        process = PythonProcess(name, arguments, self._folder / name, ready_line)
+    def _run(self, stack: contextlib.ExitStack, process: PythonProcess, job: str = "", address: str = "") -> None:
+        """Start a part; ``job`` is the name of its checkpoints' folder, if it keeps any."""
         process.resume_with(self._resumed(job))
         stack.enter_context(process)
-        part = Part(name=name, pid=process.pid, log=str(process.log_path), address=process.ready_text or address)
-        if name == "relay":
+        address = process.ready_text or address
+        part = Part(name=process.name, pid=process.pid, log=str(process.log_path), address=address)
+        if process.name == "relay":
             self._state.page = part.address
         self._watched.append((part, process, job))
         self._note(part)

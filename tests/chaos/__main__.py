@@ -28,7 +28,7 @@ from bench.machine import description
 from tests.chaos.cluster import wait
 from tests.chaos.compare import calm_run, compare
 from tests.chaos.faults import WEIGHTS, Faults, Mended, by_kind, percentile, schedule
-from tests.chaos.system import System
+from tests.chaos.system import ChaosSystem
 from tests.chaos.tape import Player, make_tape
 
 #: Every kind; ``partitions`` is done once, at the end.
@@ -59,7 +59,7 @@ def run(
     prelude = sum(bar.end_ms <= days[PRELUDE_DAYS - 1] for bar in tape)
     say(f"seed {seed}: {faults} faults of {', '.join(kinds)}; {len({b.symbol for b in tape})} symbols")
     mended: list[Mended] = []
-    with System(folder, tape, say) as system:
+    with ChaosSystem(folder, tape, say) as system:
         skipped = {"disk_full": system.fillable} if system.fillable and "disk_full" in kinds else {}
         for kind, reason in skipped.items():
             say(f"no {kind}: {reason}")

@@ -18,12 +18,13 @@ import redis
 
 from bench.kill_taskmanager import publish
 from cli.local.servers import RedisServer
+from cli.local.system import System
 from connectors.kafka.read import read_topic
 from connectors.paths import ROOT
 from connectors.redis import keys as redis_keys
 from connectors.redis.bars import unpack
 from models.messages import Bar, DeadLetter, FeatureRow, Outcome, Signal, decode, encode
-from tests.chaos.system import HISTORY_HOURS, Relay, System
+from tests.chaos.system import HISTORY_HOURS, ChaosSystem, with_chaos_user
 from tests.chaos.watch import Place, snapshot
 
 CALM = "calm-"
@@ -73,7 +74,7 @@ class Findings:
             self.examples.append(f"{what}: {text}")
 
 
-def calm_run(system: System, bars: list[Bar], folder: Path) -> RedisServer:
+def calm_run(system: ChaosSystem, bars: list[Bar], folder: Path) -> RedisServer:
     """The same bars by a replay that nothing disturbs, into topics of its own and another Redis (started, to stop)."""
     bootstrap = system.broker.bootstrap
     server = RedisServer(folder / "redis")
@@ -168,7 +169,7 @@ def redis_content(url: str, without: set[str]) -> dict[str, Any]:
 
 
 def compare(
-    system: System, bars: list[Bar], prelude: int, injected: set[Place], calm: RedisServer, folder: Path
+    system: ChaosSystem, bars: list[Bar], prelude: int, injected: set[Place], calm: RedisServer, folder: Path
 ) -> Findings:
     """Everything that came out of the faulty run beside what comes out of the calm one.
 
@@ -215,10 +216,11 @@ def compare(
         ]
         found.examples.append(f"  {name} in the stream: {told}; the client began anew: {system.listener.begun}")
     found.twice("heard by the relay's client", system.listener.signals)
-    with Relay(calm.url, folder / "relay") as relay:
+    relay, access = with_chaos_user(System(folder, system.broker.bootstrap, calm.url))
+    with relay:
         time.sleep(3)
-        calm_snapshot = snapshot(relay.port, relay.token) - at_the_end
-    found.sets("the relay's snapshot", calm_snapshot, snapshot(system.relay.port, system.relay.token) - at_the_end)
+        calm_snapshot = snapshot(*access) - at_the_end
+    found.sets("the relay's snapshot", calm_snapshot, snapshot(*system.access) - at_the_end)
     return found
 
 

@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 from models.messages import encode
 from tests.chaos import tape
 from tests.chaos.cluster import Job, wait
-from tests.chaos.system import PARTITIONS, Condition, System
+from tests.chaos.system import PARTITIONS, ChaosSystem, Condition
 from tests.chaos.watch import Place
 
 #: How often each kind is drawn; what is mended in a second more often than what takes half a minute.
@@ -54,7 +54,12 @@ class Faults:
     """Does faults to a system whose tape is being played, one at a time."""
 
     def __init__(
-        self, system: System, player: tape.Player, rng: random.Random, away_s: float = 60.0, timeout_s: float = 300.0
+        self,
+        system: ChaosSystem,
+        player: tape.Player,
+        rng: random.Random,
+        away_s: float = 60.0,
+        timeout_s: float = 300.0,
     ) -> None:
         self.system, self._player, self._rng = system, player, rng
         self._away_s, self._timeout_s = away_s, timeout_s

@@ -17,7 +17,8 @@ from typing import Any
 import redis
 
 from bench.kill_taskmanager import await_task_managers
-from cli.local.servers import Broker, FlinkCluster, PythonProcess, RedisServer, lasting_port
+from cli.local.servers import FlinkCluster, PythonProcess, lasting_port
+from cli.local.system import System
 from connectors.kafka.topics import ensure_topics
 from connectors.paths import ROOT
 from models.messages import Bar
@@ -37,26 +38,17 @@ CHECKPOINTS_MB = 256
 HISTORY_HOURS = "1000000"
 
 
-class Relay(PythonProcess):
-    """The relay on a port that stays the same."""
-
-    def __init__(self, redis_url: str, folder: Path) -> None:
-        super().__init__("relay", ["-m", "relay"], folder, ready_line="relay listening on")
-        self.port = lasting_port()
-        self._settings = {
-            "REDIS_URL": redis_url, "PORT": str(self.port), "USERS_DSN": f"sqlite://{folder}/users.db",
-            "SNAPSHOT_SIGNALS_MAX": "1000000",
-        }  # fmt: skip
-        store = open_store(self._settings["USERS_DSN"])
-        store.add("chaos", tier="dynamic")
-        self.token = store.issue_token("chaos")
-
-    def environment(self) -> dict[str, str]:
-        """Settings as variables."""
-        return super().environment() | {f"SIGNALS_RELAY_{name}": value for name, value in self._settings.items()}
+def with_chaos_user(system: System) -> tuple[PythonProcess, tuple[int, str]]:
+    """The relay on a port that stays the same, and what a client needs: that port and a token."""
+    port, users = lasting_port(), f"sqlite://{system.folder / 'users.db'}"
+    store = open_store(users)
+    store.add("chaos", tier="dynamic")
+    access = port, store.issue_token("chaos")
+    kept = {"SIGNALS_RELAY_SNAPSHOT_SIGNALS_MAX": "1000000"}
+    return system.relay(port, users=users, variables=kept), access
 
 
-class System:
+class ChaosSystem:
     """Use as a context; ``say`` prints a line of progress."""
 
     def __init__(self, folder: Path, tape: list[Bar], say: Callable[[str], None]) -> None:
@@ -74,7 +66,7 @@ class System:
         self._closing = threading.Event()
         self._supervisor = threading.Thread(target=self._supervise, daemon=True)
 
-    def __enter__(self) -> System:
+    def __enter__(self) -> ChaosSystem:
         try:
             self._start()
         except BaseException:
@@ -90,19 +82,21 @@ class System:
 
     def _start(self) -> None:
         self.fillable = self._mount()
-        self.broker = self._stack.enter_context(Broker(self.folder / "kafka", partitions=2))
-        self.redis = self._stack.enter_context(RedisServer(self.folder / "redis", keep=True))
+        system = System(self.folder)
+        system.start_servers(self._stack, partitions=2, keep_redis=True)
+        assert system.broker is not None
+        assert system.redis_server is not None
+        self.broker, self.redis = system.broker, system.redis_server
         self.store = redis.Redis.from_url(self.redis.url, socket_timeout=2)
         for topic, count in PARTITIONS.items():
             ensure_topics(self.broker.bootstrap, [topic], count)
         mapping, settings = self.folder / "tape.toml", self.folder / "ingest.toml"
         mapping.write_text(MAPPING)
         settings.write_text(f'venues = []\nfeeds = ["{mapping}"]\nresume_records = 20000\n')
-        ingest = ["-m", "cli", "ingest", "--kafka", self.broker.bootstrap, "--config", str(settings)]
-        self.ingest = PythonProcess("ingest", ingest, self.folder / "ingest", ready_line="metrics:")
-        self._stack.enter_context(self.ingest)
-        self.relay = self._stack.enter_context(Relay(self.redis.url, self.folder / "relay"))
-        self.listener = Listener(self.relay.port, self.relay.token)
+        self.ingest = self._stack.enter_context(system.ingest(config=settings, page=False))
+        self.relay, self.access = with_chaos_user(system)
+        self._stack.enter_context(self.relay)
+        self.listener = Listener(*self.access)
         self._stack.callback(self.listener.close)
         self.topics = Topics(
             self.broker.bootstrap,
@@ -112,11 +106,10 @@ class System:
         self._stack.callback(self.topics.close)
         self._stack.callback(self._stop_cluster)
         self._start_cluster({})
-        both = ["--kafka", self.broker.bootstrap, "--redis", self.redis.url]
         assert self.cluster is not None
-        self.signals = Job("signals", self.cluster, [*both, "--group-id", "chaos-signals"])
+        self.signals = Job("signals", self.cluster, [*system.servers, "--group-id", "chaos-signals"])
         more = ["--group-id", "chaos-outcomes", "--history-hours", HISTORY_HOURS]
-        self.outcomes = Job("outcomes", self.cluster, [*both, *more])
+        self.outcomes = Job("outcomes", self.cluster, [*system.servers, *more])
         self.submit()
         self._supervisor.start()
 
