@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 
-from connectors.kafka.tables import bars_source, frames_query, outbox_sink, publish_query
+from connectors.kafka.tables import frames_query, publish_query
 from connectors.kafka.topics import ensure_topics, require_broker
 from connectors.redis.client import require_redis
 from connectors.settings.outcomes_job import OutcomeSettings, parse_outcome_settings
@@ -27,26 +27,8 @@ from udfs.operators.outcomes import FollowSignals
 def build(environment: Environment, settings: OutcomeSettings) -> None:
     """Wire the job."""
     t_env = environment.table
-    t_env.execute_sql(
-        bars_source(
-            settings.kafka,
-            ";".join(settings.source_topics),
-            "kafka-offset" if settings.replay else "processing-time",
-            startup=settings.start,
-            start_ms=settings.from_ms,
-            end_ms=settings.to_ms,
-            bounded=settings.replay,
-            group=settings.group_id,
-            lateness_ms=settings.lateness_ms,
-        )
-    )
-    t_env.execute_sql(
-        outbox_sink(
-            settings.kafka,
-            settings.output_topics(),
-            exactly_once=settings.exactly_once,
-            transaction_prefix=settings.group_id,
-        )
+    environment.create_frame_tables(
+        settings, settings.source_topics, settings.output_topics(), lateness_ms=settings.lateness_ms
     )
 
     # (symbol_group, messages, places): raw JSON of bars, signals and statuses, joined in the JVM

@@ -19,13 +19,7 @@ from pyflink.table.expressions import call, col
 
 from connectors.kafka import bundle_changes
 from connectors.kafka.read import partition_count
-from connectors.kafka.tables import (
-    bars_source,
-    changes_source,
-    frames_query,
-    outbox_sink,
-    publish_query,
-)
+from connectors.kafka.tables import changes_source, frames_query, publish_query
 from connectors.kafka.topics import ensure_topics, require_broker
 from connectors.redis.client import require_redis
 from connectors.settings.signals_job import JobSettings, parse_settings
@@ -46,26 +40,7 @@ def build(environment: Environment, settings: JobSettings) -> None:
     t_env = environment.table
     config = features_of(settings)
     kernel = Kernel(config)
-    t_env.execute_sql(
-        bars_source(
-            settings.kafka,
-            ";".join(settings.source_topics),
-            "kafka-offset" if settings.replay else "processing-time",
-            startup=settings.start,
-            start_ms=settings.from_ms,
-            end_ms=settings.to_ms,
-            bounded=settings.replay,
-            group=settings.group_id,
-        )
-    )
-    t_env.execute_sql(
-        outbox_sink(
-            settings.kafka,
-            settings.output_topics(),
-            exactly_once=settings.exactly_once,
-            transaction_prefix=settings.group_id,
-        )
-    )
+    environment.create_frame_tables(settings, settings.source_topics, settings.output_topics())
     t_env.execute_sql(
         changes_source(settings.kafka, settings.rollout_topic, bounded=settings.replay, group=settings.group_id)
     )

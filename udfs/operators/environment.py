@@ -7,6 +7,7 @@ import os
 import sys
 import sysconfig
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from pyflink.common import Configuration, JobClient
 from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.table import StreamTableEnvironment
 
+from connectors.kafka.tables import bars_source, outbox_sink
 from connectors.paths import ROOT, find_jars, flink_configuration
 from connectors.settings.flink_job import RunSettings, StreamSettings
 
@@ -32,6 +34,35 @@ class Environment:
     table: StreamTableEnvironment
     name: str
     local: bool
+
+    def create_frame_tables(
+        self, settings: StreamSettings, inputs: Sequence[str], outputs: Sequence[str], *, lateness_ms: int | None = None
+    ) -> None:
+        """Declare what a job of frames reads and writes: table ``messages`` over ``inputs``, the sink over ``outputs``.
+
+        ``lateness_ms`` as in :func:`connectors.kafka.tables.bars_source`.
+        """
+        self.table.execute_sql(
+            bars_source(
+                settings.kafka,
+                ";".join(inputs),
+                "kafka-offset" if settings.replay else "processing-time",
+                startup=settings.start,
+                start_ms=settings.from_ms,
+                end_ms=settings.to_ms,
+                bounded=settings.replay,
+                group=settings.group_id,
+                lateness_ms=lateness_ms,
+            )
+        )
+        self.table.execute_sql(
+            outbox_sink(
+                settings.kafka,
+                list(outputs),
+                exactly_once=settings.exactly_once,
+                transaction_prefix=settings.group_id,
+            )
+        )
 
     def begin_query(self, query: str) -> None:
         """What is translated from here on belongs to ``query``."""
