@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from connectors.venues import names as venue_names
+
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to the ``signals`` command."""
@@ -33,9 +35,9 @@ def _lines(file: Path) -> Iterator[bytes]:
 
 
 def parse(
-    venue: Annotated[str, typer.Argument(help="alpaca, polygon, binance or binance_us")],
+    venue: Annotated[str, typer.Argument(help=f"one of {', '.join(venue_names())}")],
     file: Annotated[Path, typer.Argument(help="one JSON frame a line (.gz read too; - is standard input)")],
-    time_unit: Annotated[str, typer.Option(help="Binance only: unit of the times, ms or us")] = "ms",
+    time_unit: Annotated[str, typer.Option(help="ms or us, for a venue whose times may be either (Binance)")] = "ms",
 ) -> None:
     """Print the messages that recorded frames become, as JSON lines; rejects and their reasons go to stderr.
 
@@ -135,7 +137,7 @@ def build_bars(context: typer.Context) -> None:
 
 
 def ingest(
-    venues: Annotated[str, typer.Option(help="comma-separated, of alpaca, polygon, binance, binance_us")] = "",
+    venues: Annotated[str, typer.Option(help=f"comma-separated, of {', '.join(venue_names())}")] = "",
     kafka: Annotated[str, typer.Option(help="bootstrap address, host:port")] = "",
     config: Annotated[Path | None, typer.Option(help="settings file (default: signals.toml)")] = None,
     metrics_port: Annotated[int, typer.Option(help="port of /metrics; 0: a free one, printed")] = -1,

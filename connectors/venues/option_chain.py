@@ -44,6 +44,22 @@ def _total(values: Iterable[float | None]) -> float | None:
     return sum(known) if known else None
 
 
+def representative_iv(contracts: Iterable[Contract]) -> float | None:
+    """The chain's implied volatility: the mean near the money, else the median of all; None where none is known.
+
+    A volatility outside 0 to 20 (2,000 % a year) is a vendor's failed fit and does not count.
+
+    >>> representative_iv([Contract(kind="call", implied_volatility=0.3), Contract(kind="put", implied_volatility=25)])
+    0.3
+    """
+    known = [(c.implied_volatility, c.delta) for c in contracts if c.implied_volatility is not None]
+    sound = [(iv, delta) for iv, delta in known if 0 < iv < 20]
+    near = [iv for iv, delta in sound if delta is not None and abs(abs(delta) - 0.5) <= 0.1]
+    if near:
+        return fmean(near)
+    return median(iv for iv, _ in sound) if sound else None
+
+
 def reduce_chain(underlying: str, contracts: list[Contract], source: str, now_ms: int) -> OptionSummary:
     """The summary of a chain.
 
@@ -55,10 +71,6 @@ def reduce_chain(underlying: str, contracts: list[Contract], source: str, now_ms
     calls = [contract for contract in contracts if contract.kind == "call"]
     puts = [contract for contract in contracts if contract.kind == "put"]
     call_volume, put_volume = (_total(c.volume for c in side) for side in (calls, puts))
-    priced = [c for c in contracts if c.implied_volatility is not None and 0 < c.implied_volatility < 20]
-    near = [c.implied_volatility for c in priced if c.delta is not None and abs(abs(c.delta) - 0.5) <= 0.1]
-    whole = [c.implied_volatility for c in priced]
-    near_known, whole_known = [v for v in near if v is not None], [v for v in whole if v is not None]
     return OptionSummary(
         symbol=underlying.upper(),
         source=source,
@@ -70,6 +82,6 @@ def reduce_chain(underlying: str, contracts: list[Contract], source: str, now_ms
         call_open_interest=_total(c.open_interest for c in calls),
         put_open_interest=_total(c.open_interest for c in puts),
         put_call_ratio=put_volume / call_volume if put_volume is not None and call_volume else None,
-        implied_volatility=fmean(near_known) if near_known else (median(whole_known) if whole_known else None),
+        implied_volatility=representative_iv(contracts),
         contracts=len(contracts),
     )
