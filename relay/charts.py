@@ -77,13 +77,37 @@ def render(encoded: bytes, risk_profile: str, bars: Sequence[BarTuple]) -> bytes
     from matplotlib.figure import Figure
 
     signal = msgspec.json.decode(encoded, type=Signal)
-    seen = signal.risk_profiles.get(risk_profile)
-    action = seen.action if seen else signal.action
-    confidence = seen.confidence if seen else signal.confidence
-    horizon = seen.time_horizon if seen else signal.time_horizon
-    target, stop = (seen.target_price, seen.stop_loss) if seen else (signal.target_price, signal.stop_loss)
-
     figure = Figure(figsize=(10, 7.2), dpi=100, facecolor="white")
+    price, strength, trend = _panels(figure)
+    known = [bar for bar in bars if bar[0] < signal.created_ms] or list(bars)
+    first = max(0, len(known) - BARS_SHOWN)
+    shown = known[first:]
+    seen = signal.risk_profiles.get(risk_profile)
+    target, stop = (seen.target_price, seen.stop_loss) if seen else (signal.target_price, signal.stop_loss)
+    if shown:
+        _draw_candles(price, shown)
+        closes = [bar[4] for bar in known]
+        _draw_rsi(strength, closes, first)
+        _draw_macd(trend, closes, first)
+        _date_ticks(trend, shown, signal.timeframe)
+    else:
+        price.text(0.5, 0.5, "no bars kept for this chart", transform=price.transAxes, ha="center", color=_QUIET)
+        price.set_ylim(min(stop, target) * 0.98, max(stop, target) * 1.02)
+        price.set_xticks([])
+    for axes, name in ((strength, "RSI 14"), (trend, "MACD 12 26 9")):
+        axes.text(0.006, 0.82, name, transform=axes.transAxes, fontsize=8, color=_QUIET, va="center")
+    for axes in (price, strength):
+        axes.tick_params(labelbottom=False)
+    _draw_levels(price, signal, seen.action if seen else signal.action, target, stop, len(shown))
+    _write_words(figure, signal, risk_profile)
+
+    out = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(out)
+    return out.getvalue()
+
+
+def _panels(figure: Any) -> list[Any]:
+    """Axes for price, RSI and MACD, one above the other."""
     grid = figure.add_gridspec(3, 1, height_ratios=(5, 1, 1), left=0.03, right=0.91, top=0.87, bottom=0.17, hspace=0.08)
     price = figure.add_subplot(grid[0])
     below = [figure.add_subplot(grid[row], sharex=price) for row in (1, 2)]
@@ -93,38 +117,32 @@ def render(encoded: bytes, risk_profile: str, bars: Sequence[BarTuple]) -> bytes
         axes.tick_params(colors=_QUIET, labelsize=8, length=0)
         for edge in axes.spines.values():
             edge.set_color("#dde3ec")
+    return [price, *below]
 
-    known = [bar for bar in bars if bar[0] < signal.created_ms] or list(bars)
-    first = max(0, len(known) - BARS_SHOWN)
-    shown = known[first:]
-    if shown:
-        _draw_candles(price, shown)
-        closes = [bar[4] for bar in known]
-        x = range(len(shown))
-        below[0].plot(x, rsi(closes)[first:], color=_ACCENT, linewidth=1.1)
-        for level in (30, 70):
-            below[0].axhline(level, color=_QUIET, linewidth=0.6, linestyle=":")
-        below[0].set_ylim(0, 100)
-        fast, slow = ema(closes, 12, 14), ema(closes, 26)
-        line = [a - b for a, b in zip(fast, slow, strict=True)]
-        smooth = ema(line, 9, 25)
-        below[1].plot(x, line[first:], color=_ACCENT, linewidth=1.1)
-        below[1].plot(x, smooth[first:], color=_QUIET, linewidth=0.9, linestyle="--")
-        gaps = [0.0 if math.isnan(a - b) else a - b for a, b in zip(line, smooth, strict=True)][first:]
-        below[1].bar(x, gaps, color=[_UP if gap >= 0 else _DOWN for gap in gaps], alpha=0.5, width=0.7)
-        _date_ticks(below[1], shown, signal.timeframe)
-    else:
-        price.text(0.5, 0.5, "no bars kept for this chart", transform=price.transAxes, ha="center", color=_QUIET)
-        price.set_ylim(min(stop, target) * 0.98, max(stop, target) * 1.02)
-        price.set_xticks([])
-    for axes, name in zip(below, ("RSI 14", "MACD 12 26 9"), strict=True):
-        axes.text(0.006, 0.82, name, transform=axes.transAxes, fontsize=8, color=_QUIET, va="center")
-    for axes in (price, below[0]):
-        axes.tick_params(labelbottom=False)
 
-    right = len(shown) + 12
+def _draw_rsi(axes: Any, closes: Sequence[float], first: int) -> None:
+    axes.plot(range(len(closes) - first), rsi(closes)[first:], color=_ACCENT, linewidth=1.1)
+    for level in (30, 70):
+        axes.axhline(level, color=_QUIET, linewidth=0.6, linestyle=":")
+    axes.set_ylim(0, 100)
+
+
+def _draw_macd(axes: Any, closes: Sequence[float], first: int) -> None:
+    x = range(len(closes) - first)
+    fast, slow = ema(closes, 12, 14), ema(closes, 26)
+    line = [a - b for a, b in zip(fast, slow, strict=True)]
+    smooth = ema(line, 9, 25)
+    axes.plot(x, line[first:], color=_ACCENT, linewidth=1.1)
+    axes.plot(x, smooth[first:], color=_QUIET, linewidth=0.9, linestyle="--")
+    gaps = [0.0 if math.isnan(a - b) else a - b for a, b in zip(line, smooth, strict=True)][first:]
+    axes.bar(x, gaps, color=[_UP if gap >= 0 else _DOWN for gap in gaps], alpha=0.5, width=0.7)
+
+
+def _draw_levels(price: Any, signal: Signal, action: str, target: float, stop: float, bars: int) -> None:
+    """Entry, target and stop, and the signal's mark behind the last of ``bars``."""
+    right = bars + 12
     price.set_xlim(-1, right)
-    born = len(shown) - 0.5
+    born = bars - 0.5
     entry = signal.entry_price
     price.fill_between([born, right], entry, target, color=_UP, alpha=0.12, linewidth=0)
     price.fill_between([born, right], entry, stop, color=_DOWN, alpha=0.12, linewidth=0)
@@ -139,6 +157,13 @@ def render(encoded: bytes, risk_profile: str, bars: Sequence[BarTuple]) -> bytes
     mark = {"buy": "^", "sell": "v", "hold": "s"}[action]
     price.plot([born], [entry], marker=mark, markersize=11, color={"buy": _UP, "sell": _DOWN}.get(action, _QUIET))
 
+
+def _write_words(figure: Any, signal: Signal, risk_profile: str) -> None:
+    """Title, terms and reasoning, as the risk profile sees them."""
+    seen = signal.risk_profiles.get(risk_profile)
+    action = seen.action if seen else signal.action
+    confidence = seen.confidence if seen else signal.confidence
+    horizon = seen.time_horizon if seen else signal.time_horizon
     when = datetime.fromtimestamp(signal.created_ms / 1e3, UTC).strftime("%d %b %Y %H:%M UTC")
     glyph = {"buy": "▲", "sell": "▼", "hold": "■"}[action]
     figure.text(0.03, 0.945, f"{signal.symbol}  {glyph} {action.upper()}", fontsize=17, fontweight="bold", color=_INK)
@@ -150,10 +175,6 @@ def render(encoded: bytes, risk_profile: str, bars: Sequence[BarTuple]) -> bytes
     reasoning = "\n".join(textwrap.wrap(_plain(signal.reasoning), 135)[:4])
     figure.text(0.03, 0.115, reasoning, fontsize=9, color=_INK, va="top", linespacing=1.4)
     figure.text(0.03, 0.015, "Not financial advice.", fontsize=8, color=_QUIET)
-
-    out = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(out)
-    return out.getvalue()
 
 
 def _plain(text: str) -> str:
