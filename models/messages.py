@@ -171,7 +171,8 @@ class ProfileDecision(msgspec.Struct, frozen=True, kw_only=True):
 class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One trading signal.
 
-    ``signal_id`` is a hash of symbol, timeframe, bar end, revision and bundle: the same input gives the same id.
+    ``signal_id`` is a hash of symbol, timeframe, bar end and bundle, then ``-`` and the revision of the bar: the
+    same input gives the same id.
     ``created_ms`` is event time (the bar's end); ``emitted_ms`` is wall-clock and alone excluded from replay equality.
     ``confidence`` in [0, 1]; ``model_votes`` maps a model to ``[action, probability]``; ``skipped_models`` to a reason.
     ``risk_profiles`` holds conservative, moderate and aggressive. ``trigger`` says what made it news: a change of

@@ -16,6 +16,7 @@ ELSEWHERE = {
     "connectors/ingest/test_resume.py": "stream_ingest, gaps and dedupe over a restart",
     "connectors/venues/test_clocks.py": "staleness, backoff and sequences of all venues",
     "connectors/venues/test_fuzz.py": "the parsers of all venues",
+    "connectors/venues/test_new_venue.py": "a venue added to the folder, from its socket to the messages",
     "docker/test_deploy.py": "compose, manifests and Dockerfiles",
     "docker/test_observability.py": "alerts, dashboards and scrape settings",
     "docs/test_runbook_logs.py": "two pages against the operators",

@@ -9,13 +9,36 @@ from connectors.kafka.security import KafkaSecurity
 from tests.support.commands import COMMANDS, options_of
 
 ROOT = Path(__file__).resolve().parents[3]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "bench" / "README.md"]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "bench" / "README.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
         assert target.startswith("http") or (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_index_lists_every_page() -> None:
+    docs = ROOT / "docs"
+    linked = set(re.findall(r"\]\(([^)#]+)\)", (docs / "README.md").read_text()))
+    pages = {str(page.relative_to(docs)) for page in docs.rglob("*.md")} - {"README.md"}
+    assert pages - linked == set()
+
+
+def test_files_and_folders_that_contributing_names_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    for name in re.findall(
+        r"`((?:models|udfs|connectors|relay|tests|simulators|docs|jobs|scripts)/[\w./-]*)[^`]*`", text
+    ):
+        if not re.search(r"NAME|PACKAGE|ROOM", name):
+            assert (ROOT / name).exists(), f"CONTRIBUTING.md names {name}"
+    for target in re.findall(r"make ([a-z]+)\b", text):
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), f"make {target}"
 
 
 def test_decision_records_have_a_number_each_and_a_status() -> None:
