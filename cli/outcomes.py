@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -118,7 +118,8 @@ def _from_redis(url: str) -> list[Outcome]:
     require_redis(url)
     client = connect(url)
     try:
-        return [decode(value, Outcome) for key in client.scan_iter(outcomes_key("*")) for value in client.hvals(key)]  # type: ignore[union-attr]
+        hvals: Any = client.hvals
+        return [decode(value, Outcome) for key in client.scan_iter(outcomes_key("*")) for value in hvals(key)]
     except redis.RedisError as error:
         raise ConnectionError(f"Redis at {address_of(url)} stopped answering ({error}): try again") from None
     finally:

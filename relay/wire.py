@@ -128,7 +128,8 @@ class Socket(WebSocketsSansIOProtocol):
         """Put this object where the app finds it."""
         super().handle_connect(event)
         if hasattr(self, "scope"):
-            self.scope["extensions"][EXTENSION] = self  # type: ignore[index,assignment]
+            scope: Any = self.scope
+            scope["extensions"][EXTENSION] = self
 
     @property
     def open(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -124,7 +125,7 @@ class AlpacaSimulator(Simulator):
             await self.send(session, json.dumps([{"T": "subscription", **ack, "corrections": trades,
                                                   "cancelErrors": trades}]))  # fmt: skip
 
-    def encode(self, messages: list[Message]) -> list[str]:
+    def encode(self, messages: Sequence[Message]) -> list[str]:
         """One array holds them all."""
         return [json.dumps([wire(message) for message in messages], separators=(",", ":"))]
 
@@ -137,7 +138,11 @@ class AlpacaSimulator(Simulator):
         await self._to_all(self._correction, count)
         for (channel, _), held in list(self.history.items()):
             if channel == "bars":
-                updated = [msgspec.structs.replace(m, volume=m.volume + 1, revision=1) for m in held[-count:]]
+                updated = [
+                    msgspec.structs.replace(m, volume=(m.volume or 0.0) + 1, revision=1)
+                    for m in held[-count:]
+                    if isinstance(m, Bar)
+                ]
                 for session in [s for s in self.sessions if "updated_bars" in s.channels]:
                     await self._send(session, updated)
 

@@ -13,7 +13,7 @@ import json
 import random
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -144,7 +144,7 @@ class Simulator:
         """Answer a client's frame."""
         raise NotImplementedError
 
-    def encode(self, messages: list[Message]) -> list[str]:
+    def encode(self, messages: Sequence[Message]) -> list[str]:
         """The frames that carry these events."""
         raise NotImplementedError
 
@@ -205,7 +205,7 @@ class Simulator:
             held, session.held = session.held, []
             await self._send(session, [message for _, message in held])
 
-    async def _send(self, session: Session, events: list[Message]) -> None:
+    async def _send(self, session: Session, events: Sequence[Message]) -> None:
         for frame in self.encode(events) if events else []:
             await self.send(session, frame)
 

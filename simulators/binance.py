@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from models.messages import TIMEFRAME_MS, Bar, Message, Quote, Trade
@@ -25,10 +26,11 @@ def wire(message: Message) -> tuple[str, dict[str, Any]]:
                                     "t": int(message.trade_id), "p": _text(message.price), "q": _text(message.size),
                                     "T": message.timestamp_ms, "m": True, "M": True}  # fmt: skip
         case Bar():
+            volume = message.volume or 0.0
             kline = {"t": message.start_ms, "T": message.end_ms - 1, "s": message.symbol, "i": message.timeframe,
                      "f": 100, "L": 200, "o": _text(message.open), "c": _text(message.close), "h": _text(message.high),
-                     "l": _text(message.low), "v": _text(message.volume), "n": message.trade_count or 1,
-                     "x": message.final, "q": _text(message.volume * (message.vwap or message.close)), "V": "0",
+                     "l": _text(message.low), "v": _text(volume), "n": message.trade_count or 1,
+                     "x": message.final, "q": _text(volume * (message.vwap or message.close)), "V": "0",
                      "Q": "0", "B": "0"}  # fmt: skip
             return f"{low}@kline_{message.timeframe}", {"e": "kline", "E": message.end_ms, "s": message.symbol,
                                                         "k": kline}  # fmt: skip
@@ -66,7 +68,7 @@ class BinanceSimulator(Simulator):
             session.channels.setdefault(channel, set()).add(symbol.upper())
         await self.send(session, json.dumps({"result": None, "id": held["id"]}))
 
-    def encode(self, messages: list[Message]) -> list[str]:
+    def encode(self, messages: Sequence[Message]) -> list[str]:
         """Each wrapped with the name of its stream."""
         frames = []
         for message in messages:

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from models.events import Disconnected, GapDeclared, GapFilled, GapUnfilled
-from models.messages import Quote, Trade
+from models.messages import Bar, Quote, Trade
 from simulators.alpaca import AlpacaSimulator
 from simulators.base import Simulator
 from simulators.binance import BinanceSimulator
@@ -39,7 +39,7 @@ _MENU: list[tuple[str, float]] = [
     ("drop", 1), ("cut", 1), ("mute", 1.2), ("freeze", 1), ("duplicates", 20), ("late", 10), ("out_of_order", 5),
     ("wrong_units", 2), ("garbage", 2), ("oversize", 200_000), ("http_429", 1), ("http_500", 1),
 ]  # fmt: skip
-_SPECIAL = {
+_SPECIAL: dict[str, list[tuple[str, float]]] = {
     "alpaca": [("connection_limit", 2)],
     "polygon": [("connection_limit", 1)],
     "binance": [("shutdown", 0.3)],
@@ -160,25 +160,23 @@ def _account(venue: str, simulator: Simulator, sink: Collected, faults: Counter[
     doubled = [key for key, count in published.items() if count > 1]
     missing = truth - set(published)
     bars_truth = {
-        (s, m.start_ms)
-        for (c, s), held in simulator.history.items()
-        if c == "bars"
-        for m in held  # type: ignore[attr-defined]
+        (s, m.start_ms) for (c, s), held in simulator.history.items() if c == "bars" for m in held if isinstance(m, Bar)
     }
     bars = Counter((b.symbol, b.start_ms) for b in sink.bars)
     bars_doubled = [key for key, count in bars.items() if count > 1]
     bars_missing = bars_truth - set(bars)
     quotes_truth = {
-        (symbol, m.timestamp_ms)  # type: ignore[attr-defined]
+        (symbol, m.timestamp_ms)
         for (channel, symbol), held in simulator.history.items()
         if channel == "quotes"
         for m in held
+        if isinstance(m, Quote)
     }
     quotes = Counter(_quoted(sink))
     quotes_doubled = [key for key, count in quotes.items() if count > 1]
     quotes_missing = quotes_truth - set(quotes)
     gaps, filled = sink.events(GapDeclared), sink.events(GapFilled)
-    account = {
+    account: dict[str, Any] = {
         "venue": venue,
         "trades": len(truth),
         "bars": len(bars_truth),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -71,7 +72,7 @@ class PolygonSimulator(Simulator):
                 await self._status(session, "max_connections", "Maximum number of websocket connections exceeded.")
                 await session.socket.close(1008)
 
-    def encode(self, messages: list[Message]) -> list[str]:
+    def encode(self, messages: Sequence[Message]) -> list[str]:
         """One array holds them all."""
         return [json.dumps([wire(message) for message in messages], separators=(",", ":"))]
 
@@ -83,7 +84,11 @@ class PolygonSimulator(Simulator):
         """The newest bars again, with another volume."""
         for (channel, symbol), held in list(self.history.items()):
             if channel == "bars":
-                again = [msgspec.structs.replace(m, volume=m.volume + 1) for m in held[-count:]]
+                again = [
+                    msgspec.structs.replace(m, volume=(m.volume or 0.0) + 1)
+                    for m in held[-count:]
+                    if isinstance(m, Bar)
+                ]
                 for session in [s for s in self.sessions if {symbol, "*"} & s.channels.get("bars", set())]:
                     await self._send(session, again)
 

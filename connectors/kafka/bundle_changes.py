@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from typing import Any
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -41,11 +42,11 @@ def announce(
     stored: list[int] = []
     failed: list[str] = []
 
-    def delivered(error: object, record: object) -> None:
+    def delivered(error: object, record: Any) -> None:
         if error is not None:
             failed.append(str(error))
         else:
-            stored.append(record.offset())  # type: ignore[attr-defined]
+            stored.append(record.offset())
 
     producer = Producer(kafka_client(bootstrap, enable_idempotence=True, acks="all"))
     producer.produce(topic, encode(message), partition=0, on_delivery=delivered)

@@ -61,9 +61,10 @@ def connect(url: str, timeout_s: float = 5.0) -> redis.Redis:
 
 def connect_asyncio(url: str, timeout_s: float = 5.0) -> redis.asyncio.Redis:
     """A client for asyncio that checks an idle connection every 30 s."""
-    return redis.asyncio.Redis.from_url(
+    client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
         url, socket_connect_timeout=timeout_s, health_check_interval=30, **security_options(url)
     )
+    return client
 
 
 def address_of(url: str) -> str:

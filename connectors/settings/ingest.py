@@ -15,7 +15,7 @@ import fnmatch
 import os
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -118,7 +118,8 @@ class Base(BaseSettings):
 
     def venue(self, name: str) -> VenueSettings:
         """The settings of one venue."""
-        return cast(VenueSettings, getattr(self, name))
+        section: VenueSettings = getattr(self, name)
+        return section
 
     def missing(self) -> list[str]:
         """What the chosen venues still need, each with its remedy."""
@@ -151,7 +152,9 @@ def load(path: Path | None = None, **overrides: Any) -> Base:
         raise SettingsError(f"SIGNALS_CONFIG / --config = {named}: no such file")
     file = named or Path("signals.toml")
 
-    class FromFile(settings_class()):  # type: ignore[misc]
+    model: Any = settings_class()
+
+    class FromFile(model):  # type: ignore[misc]
         """The model bound to one file."""
 
         @classmethod
@@ -163,7 +166,8 @@ def load(path: Path | None = None, **overrides: Any) -> Base:
             return (named["init_settings"], named["env_settings"], toml)
 
     try:
-        return cast(Base, FromFile(**overrides))
+        settings: Base = FromFile(**overrides)
+        return settings
     except ValidationError as error:
         lines = []
         for problem in error.errors():

@@ -42,7 +42,8 @@ def _without_sklearn() -> Iterator[None]:
     if "sklearn" in sys.modules:
         yield
         return
-    sys.modules["sklearn"] = None  # type: ignore[assignment]
+    modules: dict[str, Any] = sys.modules
+    modules["sklearn"] = None
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from models.messages import CLASSES
+from models.messages import CLASSES, Horizon
 
 #: The newest manifest format this code reads; a higher one comes from a newer release.
 FORMAT = 1
@@ -66,7 +66,7 @@ class LabelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ``cost_bps`` basis points for the round trip); null counts targets alone. Sell mirrors it; all else is hold.
     """
 
-    horizon: str
+    horizon: Horizon
     expiry_reward: float | None = None
     cost_bps: float = 0.0
 

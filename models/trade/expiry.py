@@ -20,10 +20,14 @@ So a signal from a daily bar lives exactly N daily bars, and one from minute bar
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from models.jit import njit
 from models.messages import Horizon
 from models.trade.calendar import DAY_MS, FIRST_DAY, LAST_DAY, Calendar
+
+#: Epoch milliseconds.
+Times = npt.NDArray[np.int64]
 
 #: Sessions a horizon lasts where the market has sessions.
 SESSIONS: dict[str, int] = {"1d": 1, "3d": 3, "1w": 5, "2w": 10}
@@ -33,19 +37,19 @@ DAYS: dict[str, int] = {"1d": 1, "3d": 3, "1w": 7, "2w": 14}
 
 
 @njit(cache=True)
-def session_expiry(created_ms: int, sessions: int, opens: np.ndarray, closes: np.ndarray) -> int:
+def session_expiry(created_ms: int, sessions: int, opens: Times, closes: Times) -> int:
     """The rule for a market with sessions, compiled: expiry in ms, or -1 outside the tables."""
     i = np.searchsorted(opens, created_ms, side="right") - 1
     last = i + sessions
     if i < 0 or last >= len(opens):
         return -1
     if created_ms < closes[i]:
-        return min(opens[last] + created_ms - opens[i], closes[last])
-    return closes[last]
+        return int(min(opens[last] + created_ms - opens[i], closes[last]))
+    return int(closes[last])
 
 
 @njit(cache=True)
-def _session_expiries(created_ms: np.ndarray, sessions: int, opens: np.ndarray, closes: np.ndarray) -> np.ndarray:
+def _session_expiries(created_ms: Times, sessions: int, opens: Times, closes: Times) -> Times:
     out = np.empty(len(created_ms), np.int64)
     for i in range(len(created_ms)):
         out[i] = session_expiry(created_ms[i], sessions, opens, closes)
@@ -62,7 +66,7 @@ def expires_ms(created_ms: int, horizon: Horizon, market: Calendar) -> int:
     return int(until)
 
 
-def expiries_ms(created_ms: np.ndarray, horizon: Horizon, market: Calendar) -> np.ndarray:
+def expiries_ms(created_ms: Times, horizon: Horizon, market: Calendar) -> Times:
     """:func:`expires_ms` of many creation times at once (for labels)."""
     created = np.asarray(created_ms, np.int64)
     if market.always_open:

@@ -25,7 +25,7 @@ def fit_calibration(probabilities: Floats, labels: npt.NDArray[np.int8], weights
 
     A faint pull towards "as it is" keeps small blocks from extremes.
     """
-    from scipy.optimize import minimize  # type: ignore[import-untyped]
+    from scipy.optimize import minimize
 
     if len(labels) < ROWS_MIN:
         return Calibration()

@@ -144,7 +144,7 @@ def _fitted_onnx(pipeline: Any, estimator: Any, rows: Rows, features: tuple[str,
     import onnx
     from skl2onnx import to_onnx
     from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     inputs = rows.inputs.astype(np.float32)
     with threadpool_limits(1), warnings.catch_warnings():

@@ -96,8 +96,8 @@ def label(bars: SymbolBars, atr: Floats, spec: LabelSpec, timeframe: str, market
     """The labels of one symbol; ``atr`` is the timeframe's ATR at each bar (NaN: none yet)."""
     if spec.horizon not in ("1d", "3d", "1w", "2w"):
         raise ValueError(f"label horizon {spec.horizon!r} is none of 1d, 3d, 1w, 2w")
-    risks = atr * risk_per_atr(spec.horizon, timeframe, market.session_ms)  # type: ignore[arg-type]
-    expires = expiries_ms(bars.ends, spec.horizon, market)  # type: ignore[arg-type]
+    risks = atr * risk_per_atr(spec.horizon, timeframe, market.session_ms)
+    expires = expiries_ms(bars.ends, spec.horizon, market)
     buy = walk_side(1, bars, risks, expires, spec.cost_bps)
     sell = walk_side(-1, bars, risks, expires, spec.cost_bps)
     buy_won, sell_won = _won(buy, spec), _won(sell, spec)

@@ -74,6 +74,7 @@ def kind_of(event: Event) -> Kind | None:
     """The kind of notification an event makes, or None (a mere change of price)."""
     if event.kind == "signal":
         return "new_signal"
-    return {
+    kinds: dict[str, Kind] = {
         "hit_target": "target_hit", "hit_stop": "stop_hit", "expired": "expired", "cancelled": "cancelled",
-    }.get(event.withdrawn)  # type: ignore[return-value]  # fmt: skip
+    }  # fmt: skip
+    return kinds.get(event.withdrawn)

@@ -8,10 +8,9 @@ Units: points, 0..100. Source: Wilder 1978; TA-Lib ``ADX``.
 from __future__ import annotations
 
 from math import nan
-from typing import Any
 
 from models.bar_columns import HIGH, LOW
-from udfs.features.base import PREV_CLOSE, PREV_HIGH, PREV_LOW, Output, State
+from udfs.features.base import PREV_CLOSE, PREV_HIGH, PREV_LOW, Cells, Constants, Marks, Output, Parameters, State
 
 #: Raised with any change of a formula.
 VERSION = 1
@@ -19,12 +18,12 @@ PARAMETERS = {"period": 14, "strong": 25.0}
 PLUS, MINUS, RANGE, ADX = range(4)
 
 
-def state(p: dict[str, Any]) -> State:
+def state(p: Parameters) -> State:
     """Smoothed movements and range, and the index (the sum of DX while seeding)."""
     return State(scalars={"plus": 1, "minus": 1, "range": 1, "adx": 0})
 
 
-def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
+def outputs(p: Parameters) -> tuple[Output, ...]:
     """The index and the flag of a strong trend."""
     first, settled = 2 * p["period"], 30 * p["period"]
     return (
@@ -33,47 +32,56 @@ def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
     )
 
 
-def constants(p: dict[str, Any]) -> tuple[float, ...]:
+def constants(p: Parameters) -> Constants:
     """What :func:`step` unpacks."""
     return (p["period"], p["strong"])
 
 
-def step(n, bar, x, s, r, out, q, c):  # type: ignore[no-untyped-def]
+def step(
+    seen: int,
+    bar: Cells,
+    context: Cells,
+    scalars: Cells,
+    rings: Cells,
+    out: Cells,
+    quality: Marks,
+    constants: Constants,
+) -> None:
     """One bar."""
-    period, strong = c
-    if n == 1:
-        s[PLUS] = s[MINUS] = s[RANGE] = s[ADX] = 0.0
+    period, strong = constants
+    if seen == 1:
+        scalars[PLUS] = scalars[MINUS] = scalars[RANGE] = scalars[ADX] = 0.0
         return
-    up = bar[HIGH] - x[PREV_HIGH]
-    down = x[PREV_LOW] - bar[LOW]
+    up = bar[HIGH] - context[PREV_HIGH]
+    down = context[PREV_LOW] - bar[LOW]
     reach = bar[HIGH] - bar[LOW]
-    reach = max(reach, abs(bar[HIGH] - x[PREV_CLOSE]))
-    reach = max(reach, abs(bar[LOW] - x[PREV_CLOSE]))
-    if n > period:
-        s[MINUS] -= s[MINUS] / period
-        s[PLUS] -= s[PLUS] / period
-        s[RANGE] -= s[RANGE] / period
+    reach = max(reach, abs(bar[HIGH] - context[PREV_CLOSE]))
+    reach = max(reach, abs(bar[LOW] - context[PREV_CLOSE]))
+    if seen > period:
+        scalars[MINUS] -= scalars[MINUS] / period
+        scalars[PLUS] -= scalars[PLUS] / period
+        scalars[RANGE] -= scalars[RANGE] / period
     if down > 0.0 and up < down:
-        s[MINUS] += down
+        scalars[MINUS] += down
     elif up > 0.0 and up > down:
-        s[PLUS] += up
-    s[RANGE] += reach
-    if n <= period:
+        scalars[PLUS] += up
+    scalars[RANGE] += reach
+    if seen <= period:
         return
     dx = nan
-    if s[RANGE] > 1e-14:
-        minus = 100.0 * (s[MINUS] / s[RANGE])
-        plus = 100.0 * (s[PLUS] / s[RANGE])
+    if scalars[RANGE] > 1e-14:
+        minus = 100.0 * (scalars[MINUS] / scalars[RANGE])
+        plus = 100.0 * (scalars[PLUS] / scalars[RANGE])
         if minus + plus > 1e-14:
             dx = 100.0 * (abs(minus - plus) / (minus + plus))
-    if n <= 2 * period:
+    if seen <= 2 * period:
         if dx == dx:
-            s[ADX] += dx
-        if n < 2 * period:
+            scalars[ADX] += dx
+        if seen < 2 * period:
             return
-        s[ADX] /= period
+        scalars[ADX] /= period
     elif dx == dx:
-        s[ADX] = (s[ADX] * (period - 1) + dx) / period
+        scalars[ADX] = (scalars[ADX] * (period - 1) + dx) / period
     if dx == dx:
-        out[0] = s[ADX]
-        out[1] = 1.0 if s[ADX] > strong else 0.0
+        out[0] = scalars[ADX]
+        out[1] = 1.0 if scalars[ADX] > strong else 0.0

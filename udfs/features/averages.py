@@ -6,17 +6,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from models.bar_columns import CLOSE
-from udfs.features.base import Output, State
+from udfs.features.base import Cells, Constants, Marks, Output, Parameters, State
 
 #: Raised with any change of a formula.
 VERSION = 1
-PARAMETERS: dict[str, Any] = {"lookback_periods": (5, 10, 20, 50, 200), "slope": 5}
+PARAMETERS: Parameters = {"lookback_periods": (5, 10, 20, 50, 200), "slope": 5}
 
 
-def state(p: dict[str, Any]) -> State:
+def state(p: Parameters) -> State:
     """One running total a period, and the closes that the longest slope needs."""
     periods = p["lookback_periods"]
     return State(
@@ -25,7 +23,7 @@ def state(p: dict[str, Any]) -> State:
     )
 
 
-def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
+def outputs(p: Parameters) -> tuple[Output, ...]:
     """Three outputs a period."""
     made: list[Output] = []
     for n in p["lookback_periods"]:
@@ -37,39 +35,48 @@ def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
     return tuple(made)
 
 
-def constants(p: dict[str, Any]) -> tuple[Any, ...]:
+def constants(p: Parameters) -> Constants:
     """What :func:`step` unpacks."""
     return (max(p["lookback_periods"]) + p["slope"], p["slope"], tuple(p["lookback_periods"]))
 
 
-def step(n, bar, x, s, r, out, q, c):  # type: ignore[no-untyped-def]
+def step(
+    seen: int,
+    bar: Cells,
+    context: Cells,
+    scalars: Cells,
+    rings: Cells,
+    out: Cells,
+    quality: Marks,
+    constants: Constants,
+) -> None:
     """One bar."""
-    size, lag, periods = c
+    size, lag, periods = constants
     close = bar[CLOSE]
-    if n == 1:
+    if seen == 1:
         for k in range(len(periods)):
-            s[k] = 0.0
-    at = n % size
-    r[at] = close
+            scalars[k] = 0.0
+    at = seen % size
+    rings[at] = close
     recent = 0.0
     for i in range(lag):
         j = at - i
-        recent += r[j if j >= 0 else j + size]
+        recent += rings[j if j >= 0 else j + size]
     for k in range(len(periods)):
         period = periods[k]
-        s[k] += close
-        total = s[k]
-        if n < period:
+        scalars[k] += close
+        total = scalars[k]
+        if seen < period:
             continue
         j = at - period + 1
-        s[k] -= r[j if j >= 0 else j + size]
+        scalars[k] -= rings[j if j >= 0 else j + size]
         mean = total / period
         out[3 * k] = mean
         out[3 * k + 1] = (close - mean) / mean
-        if n >= period + lag:
+        if seen >= period + lag:
             older = 0.0
             for i in range(lag):
                 j = at - period - i
-                older += r[j if j >= 0 else j + size]
+                older += rings[j if j >= 0 else j + size]
             before = (total - recent + older) / period
             out[3 * k + 2] = (mean - before) / before

@@ -7,13 +7,14 @@ A family module has
 - ``state(p) -> State``: the cells it keeps for a symbol;
 - ``outputs(p) -> tuple[Output, ...]``: what it computes;
 - ``constants(p) -> tuple``: the numbers its step takes, in the order the step unpacks them;
-- ``step(n, bar, x, s, r, out, q, c)``: one bar. ``n`` counts the bars this family has seen, this one included;
-  ``bar`` is the row of :data:`BAR_COLUMNS`; ``x`` the :data:`CONTEXT` cells (the previous bar, the session);
-  ``s`` its scalars; ``r`` its rings; ``out`` and ``q`` its slices of the outputs and of the quality mask; ``c`` its
-  constants.
+- ``step(seen, bar, context, scalars, rings, out, quality, constants)``: one bar. ``seen`` counts the bars this family
+  has seen, this one included; ``bar`` is the row of :data:`models.bar_columns.BAR_COLUMNS`; ``context`` the
+  :data:`CONTEXT` cells (the previous bar, the session); ``scalars`` and ``rings`` its own cells, ``out`` and
+  ``quality`` its slices of the outputs and of the quality mask; ``constants`` its numbers.
 
-A family with side inputs names their kind (``EVENTS = "news"``) and has ``receive(x, r, event, c)``, which stores one;
-a family whose rings hold prices in another form than float64 cells has ``rescale(r, ratio, c)`` for splits.
+A family with side inputs names their kind (``EVENTS = "news"``) and has ``receive(context, rings, event, constants)``,
+which stores one; a family whose rings hold prices in another form than float64 cells has
+``rescale(rings, ratio, constants)`` for splits.
 
 A step leaves NaN where a value is undefined. Values before an output's ``first`` bar are masked by the kernel, and so
 is what rests on a gap. Scalars are restored when a bar is revised; rings are not, so a ring's slot that bar ``n``
@@ -24,6 +25,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+#: A row of float64 cells, a row of quality codes, and a family's constants.
+Cells = npt.NDArray[np.float64]
+Marks = npt.NDArray[np.uint8]
+Constants = tuple[Any, ...]
+#: A family's periods and thresholds by name.
+Parameters = dict[str, Any]
 
 #: What every step may read about the symbol, kept by the kernel: this bar's place in time, then the bar before it.
 #: The cells from ``count`` on are restored when a bar is revised; the others every bar sets anew.

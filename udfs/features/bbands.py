@@ -10,10 +10,9 @@ Units: ratio and flags. Source: TA-Lib ``BBANDS`` (its default of 5 bars).
 from __future__ import annotations
 
 from math import nan, sqrt
-from typing import Any
 
 from models.bar_columns import CLOSE
-from udfs.features.base import Output, State
+from udfs.features.base import Cells, Constants, Marks, Output, Parameters, State
 
 #: Raised with any change of a formula.
 VERSION = 1
@@ -21,12 +20,12 @@ PARAMETERS = {"period": 5, "deviations": 2.0, "squeeze": 0.1}
 TOTAL = 0
 
 
-def state(p: dict[str, Any]) -> State:
+def state(p: Parameters) -> State:
     """Sum of all closes but the oldest, and the closes."""
     return State(scalars={"total": 1}, rings={"closes": (p["period"], 1)})
 
 
-def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
+def outputs(p: Parameters) -> tuple[Output, ...]:
     """Position in the band and three flags."""
     n = p["period"]
     bands = f"TA-Lib BBANDS({n}, {p['deviations']:g})"
@@ -38,32 +37,41 @@ def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
     )
 
 
-def constants(p: dict[str, Any]) -> tuple[float, ...]:
+def constants(p: Parameters) -> Constants:
     """What :func:`step` unpacks."""
     return (p["period"], p["deviations"], p["squeeze"])
 
 
-def step(n, bar, x, s, r, out, q, c):  # type: ignore[no-untyped-def]
+def step(
+    seen: int,
+    bar: Cells,
+    context: Cells,
+    scalars: Cells,
+    rings: Cells,
+    out: Cells,
+    quality: Marks,
+    constants: Constants,
+) -> None:
     """One bar."""
-    period, deviations, squeeze = c
+    period, deviations, squeeze = constants
     close = bar[CLOSE]
-    if n == 1:
-        s[TOTAL] = 0.0
-    r[n % period] = close
-    s[TOTAL] += close
-    if n < period:
+    if seen == 1:
+        scalars[TOTAL] = 0.0
+    rings[seen % period] = close
+    scalars[TOTAL] += close
+    if seen < period:
         return
-    middle = s[TOTAL] / period
-    s[TOTAL] -= r[(n + 1) % period]
+    middle = scalars[TOTAL] / period
+    scalars[TOTAL] -= rings[(seen + 1) % period]
     mean = 0.0
     same = True
     for i in range(period):
-        mean += r[i]
-        same = same and r[i] == close
+        mean += rings[i]
+        same = same and rings[i] == close
     mean /= period
     variance = 0.0
     for i in range(period):
-        variance += (r[i] - mean) * (r[i] - mean)
+        variance += (rings[i] - mean) * (rings[i] - mean)
     width = sqrt(variance / period) * deviations
     if same or width == 0.0:
         out[0] = out[1] = out[2] = out[3] = nan

@@ -11,22 +11,20 @@ Source: the exchange's calendar (``exchange_calendars``) for sessions.
 
 from __future__ import annotations
 
-from typing import Any
-
 from models.bar_columns import CLOSE, START
-from udfs.features.base import MINUTES_TO_CLOSE, PREV_END, SESSION, Output, State
+from udfs.features.base import MINUTES_TO_CLOSE, PREV_END, SESSION, Cells, Constants, Marks, Output, Parameters, State
 
 #: Raised with any change of a formula.
 VERSION = 1
-PARAMETERS: dict[str, Any] = {}
+PARAMETERS: Parameters = {}
 
 
-def state(p: dict[str, Any]) -> State:
+def state(p: Parameters) -> State:
     """Nothing of its own."""
     return State()
 
 
-def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
+def outputs(p: Parameters) -> tuple[Output, ...]:
     """Price, session, minutes and age."""
     return (
         Output("current_price", "price", 1, "close", 0),
@@ -36,14 +34,23 @@ def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
     )
 
 
-def constants(p: dict[str, Any]) -> tuple[Any, ...]:
+def constants(p: Parameters) -> Constants:
     """What :func:`step` unpacks."""
     return ()
 
 
-def step(n, bar, x, s, r, out, q, c):  # type: ignore[no-untyped-def]
+def step(
+    seen: int,
+    bar: Cells,
+    context: Cells,
+    scalars: Cells,
+    rings: Cells,
+    out: Cells,
+    quality: Marks,
+    constants: Constants,
+) -> None:
     """One bar."""
     out[0] = bar[CLOSE]
-    out[1] = x[SESSION]
-    out[2] = x[MINUTES_TO_CLOSE]
-    out[3] = bar[START] - x[PREV_END]
+    out[1] = context[SESSION]
+    out[2] = context[MINUTES_TO_CLOSE]
+    out[3] = bar[START] - context[PREV_END]

@@ -7,10 +7,8 @@ Units: price. Source: TA-Lib ``MACD``.
 
 from __future__ import annotations
 
-from typing import Any
-
 from models.bar_columns import CLOSE
-from udfs.features.base import Output, State
+from udfs.features.base import Cells, Constants, Marks, Output, Parameters, State
 
 #: Raised with any change of a formula.
 VERSION = 1
@@ -18,12 +16,12 @@ PARAMETERS = {"fast": 12, "slow": 26, "signal": 9}
 FAST, SLOW, SIGNAL, BEFORE = range(4)
 
 
-def state(p: dict[str, Any]) -> State:
+def state(p: Parameters) -> State:
     """The three averages (their sums while seeding) and the histogram of the bar before."""
     return State(scalars={"fast": 1, "slow": 1, "signal": 1, "histogram_before": 1})
 
 
-def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
+def outputs(p: Parameters) -> tuple[Output, ...]:
     """The line, its signal, their difference and the bar on which they cross."""
     first = p["slow"] + p["signal"] - 1
     settled = 12 * p["slow"]
@@ -41,42 +39,51 @@ def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
     )
 
 
-def constants(p: dict[str, Any]) -> tuple[float, ...]:
+def constants(p: Parameters) -> Constants:
     """What :func:`step` unpacks."""
     if p["fast"] >= p["slow"]:
         raise ValueError(f"macd: fast={p['fast']} must be less than slow={p['slow']}")
     return (p["fast"], p["slow"], p["signal"])
 
 
-def step(n, bar, x, s, r, out, q, c):  # type: ignore[no-untyped-def]
+def step(
+    seen: int,
+    bar: Cells,
+    context: Cells,
+    scalars: Cells,
+    rings: Cells,
+    out: Cells,
+    quality: Marks,
+    constants: Constants,
+) -> None:
     """One bar."""
-    fast, slow, signal = c
+    fast, slow, signal = constants
     close = bar[CLOSE]
-    if n == 1:
-        s[FAST] = s[SLOW] = s[SIGNAL] = 0.0
-    if n <= slow:
-        s[SLOW] += close
-        if n > slow - fast:
-            s[FAST] += close
-        if n < slow:
+    if seen == 1:
+        scalars[FAST] = scalars[SLOW] = scalars[SIGNAL] = 0.0
+    if seen <= slow:
+        scalars[SLOW] += close
+        if seen > slow - fast:
+            scalars[FAST] += close
+        if seen < slow:
             return
-        s[SLOW] /= slow
-        s[FAST] /= fast
+        scalars[SLOW] /= slow
+        scalars[FAST] /= fast
     else:
-        s[SLOW] = (close - s[SLOW]) * (2.0 / (slow + 1)) + s[SLOW]
-        s[FAST] = (close - s[FAST]) * (2.0 / (fast + 1)) + s[FAST]
-    macd = s[FAST] - s[SLOW]
-    if n < slow + signal:
-        s[SIGNAL] += macd
-        if n < slow + signal - 1:
+        scalars[SLOW] = (close - scalars[SLOW]) * (2.0 / (slow + 1)) + scalars[SLOW]
+        scalars[FAST] = (close - scalars[FAST]) * (2.0 / (fast + 1)) + scalars[FAST]
+    macd = scalars[FAST] - scalars[SLOW]
+    if seen < slow + signal:
+        scalars[SIGNAL] += macd
+        if seen < slow + signal - 1:
             return
-        s[SIGNAL] /= signal
+        scalars[SIGNAL] /= signal
     else:
-        s[SIGNAL] = (macd - s[SIGNAL]) * (2.0 / (signal + 1)) + s[SIGNAL]
-    histogram = macd - s[SIGNAL]
+        scalars[SIGNAL] = (macd - scalars[SIGNAL]) * (2.0 / (signal + 1)) + scalars[SIGNAL]
+    histogram = macd - scalars[SIGNAL]
     out[0] = macd
-    out[1] = s[SIGNAL]
+    out[1] = scalars[SIGNAL]
     out[2] = histogram
-    out[3] = 1.0 if histogram > 0.0 and s[BEFORE] <= 0.0 else 0.0
-    out[4] = 1.0 if histogram < 0.0 and s[BEFORE] >= 0.0 else 0.0
-    s[BEFORE] = histogram
+    out[3] = 1.0 if histogram > 0.0 and scalars[BEFORE] <= 0.0 else 0.0
+    out[4] = 1.0 if histogram < 0.0 and scalars[BEFORE] >= 0.0 else 0.0
+    scalars[BEFORE] = histogram

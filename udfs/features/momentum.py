@@ -5,39 +5,46 @@ Unit: ratio (0.01 is 1 %). Source: (close[t] - close[t-N]) / close[t-N]; TA-Lib 
 
 from __future__ import annotations
 
-from typing import Any
-
 from models.bar_columns import CLOSE
-from udfs.features.base import Output, State
+from udfs.features.base import Cells, Constants, Marks, Output, Parameters, State
 
 #: Raised with any change of a formula.
 VERSION = 1
-PARAMETERS: dict[str, Any] = {"lags": (1, 3, 5, 10)}
+PARAMETERS: Parameters = {"lags": (1, 3, 5, 10)}
 
 
-def state(p: dict[str, Any]) -> State:
+def state(p: Parameters) -> State:
     """The closes the longest lag needs."""
     return State(rings={"closes": (max(p["lags"]) + 1, 1)})
 
 
-def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
+def outputs(p: Parameters) -> tuple[Output, ...]:
     """One output a lag."""
     return tuple(Output(f"momentum_{n}", "ratio", n + 1, f"TA-Lib ROCP({n})", -1) for n in p["lags"])
 
 
-def constants(p: dict[str, Any]) -> tuple[Any, ...]:
+def constants(p: Parameters) -> Constants:
     """What :func:`step` unpacks."""
     return (max(p["lags"]) + 1, tuple(p["lags"]))
 
 
-def step(n, bar, x, s, r, out, q, c):  # type: ignore[no-untyped-def]
+def step(
+    seen: int,
+    bar: Cells,
+    context: Cells,
+    scalars: Cells,
+    rings: Cells,
+    out: Cells,
+    quality: Marks,
+    constants: Constants,
+) -> None:
     """One bar."""
-    size, lags = c
+    size, lags = constants
     close = bar[CLOSE]
-    at = n % size
-    r[at] = close
+    at = seen % size
+    rings[at] = close
     for k in range(len(lags)):
-        if n > lags[k]:
+        if seen > lags[k]:
             j = at - lags[k]
-            before = r[j if j >= 0 else j + size]
+            before = rings[j if j >= 0 else j + size]
             out[k] = (close - before) / before

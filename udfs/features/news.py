@@ -13,18 +13,21 @@ by ``connectors.ingest.sentiment``.
 from __future__ import annotations
 
 from math import isnan
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from models.bar_columns import END
 from models.jit import inner
-from udfs.features.base import MISSING, PREV_END, Output, State
+from udfs.features.base import MISSING, PREV_END, Cells, Constants, Marks, Output, Parameters, State
+
+#: The articles, three 32-bit words each.
+Words = npt.NDArray[np.uint32]
 
 EVENTS = "news"
 #: Raised with any change of a formula.
 VERSION = 1
-PARAMETERS: dict[str, Any] = {"hours": (1, 24), "articles_max": 32}
+PARAMETERS: Parameters = {"hours": (1, 24), "articles_max": 32}
 HOUR_MS = 3_600_000.0
 CREATED, KNOWN, SCORE, IDENTITY = range(4)
 COUNT, NEWEST = range(2)
@@ -32,12 +35,12 @@ COUNT, NEWEST = range(2)
 WRAP_MS = 1 << 31
 
 
-def state(p: dict[str, Any]) -> State:
+def state(p: Parameters) -> State:
     """How many articles there are, when the newest was known, and the articles, 12 bytes each."""
     return State(rings={"count": (1, 0), "newest": (1, 0), "articles": ((3 * p["articles_max"] + 1) // 2, 0)})
 
 
-def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
+def outputs(p: Parameters) -> tuple[Output, ...]:
     """A sentiment and a volume for each window."""
     made: list[Output] = []
     for h in p["hours"]:
@@ -49,41 +52,41 @@ def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
     return tuple(made)
 
 
-def constants(p: dict[str, Any]) -> tuple[Any, ...]:
+def constants(p: Parameters) -> Constants:
     """What :func:`step` unpacks."""
     return (p["articles_max"], tuple(float(h) for h in p["hours"]))
 
 
 @inner
-def _drop(words, at, count):  # type: ignore[no-untyped-def]
+def _drop(words: Words, at: int, count: int) -> None:
     for k in range(3 * at, 3 * (count - 1)):
         words[k] = words[k + 3]
 
 
 @inner
-def _age(now, word):  # type: ignore[no-untyped-def]
+def _age(now: float, word: np.int64) -> np.int64:
     """``now`` minus the moment in a 31-bit word, at most 12 days either way."""
     away = (np.int64(now) - np.int64(word & 0x7FFFFFFF)) & 0x7FFFFFFF
     return away if away < WRAP_MS // 2 else away - WRAP_MS
 
 
-def receive(x, r, event, c):  # type: ignore[no-untyped-def]
+def receive(context: Cells, rings: Cells, event: Cells, constants: Constants) -> None:
     """Store one version of an article; the same version again changes nothing."""
-    size, hours = c
+    size, hours = constants
     known = max(event[KNOWN], event[CREATED])
-    words = r[2:].view(np.uint32)
-    count = int(r[COUNT])
-    if known - r[NEWEST] > 10 * 24 * HOUR_MS and r[NEWEST] > 0.0:
+    words = rings[2:].view(np.uint32)
+    count = int(rings[COUNT])
+    if known - rings[NEWEST] > 10 * 24 * HOUR_MS and rings[NEWEST] > 0.0:
         count = 0
-    r[NEWEST] = max(r[NEWEST], known)
+    rings[NEWEST] = max(rings[NEWEST], known)
     i = 0
     while i < count:
-        if _age(r[NEWEST], np.int64(words[3 * i])) > 10 * 24 * HOUR_MS:
+        if _age(rings[NEWEST], np.int64(words[3 * i])) > 10 * 24 * HOUR_MS:
             _drop(words, i, count)
             count -= 1
         else:
             i += 1
-    r[COUNT] = count
+    rings[COUNT] = count
     if known - event[CREATED] >= hours[len(hours) - 1] * HOUR_MS:
         return
     created = np.int64(event[CREATED]) & 0x7FFFFFFF
@@ -113,21 +116,30 @@ def receive(x, r, event, c):  # type: ignore[no-untyped-def]
     words[3 * count] = created | edit
     words[3 * count + 1] = (identity << 21) | score
     words[3 * count + 2] = moment
-    r[COUNT] = count + 1
+    rings[COUNT] = count + 1
 
 
-def step(n, bar, x, s, r, out, q, c):  # type: ignore[no-untyped-def]
+def step(
+    seen: int,
+    bar: Cells,
+    context: Cells,
+    scalars: Cells,
+    rings: Cells,
+    out: Cells,
+    quality: Marks,
+    constants: Constants,
+) -> None:
     """One bar."""
-    _, hours = c
+    _, hours = constants
     windows = len(hours)
-    if r[NEWEST] == 0.0:
+    if rings[NEWEST] == 0.0:
         for j in range(2 * windows):
-            q[j] = MISSING
+            quality[j] = MISSING
         return
     end = bar[END]
-    words = r[2:].view(np.uint32)
-    count = int(r[COUNT])
-    if end - max(x[PREV_END], r[NEWEST]) > 10 * 24 * HOUR_MS:
+    words = rings[2:].view(np.uint32)
+    count = int(rings[COUNT])
+    if end - max(context[PREV_END], rings[NEWEST]) > 10 * 24 * HOUR_MS:
         count = 0
     i = 0
     while i < count:
@@ -150,7 +162,7 @@ def step(n, bar, x, s, r, out, q, c):  # type: ignore[no-untyped-def]
                 else:
                     j += 1
         i += 1
-    r[COUNT] = count
+    rings[COUNT] = count
     for k in range(windows):
         volume = 0
         weights = 0.0

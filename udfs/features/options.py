@@ -14,18 +14,21 @@ Daily IV is kept to 1e-5 (0.001 percentage points), up to 20.97 (2,097 %). Sourc
 from __future__ import annotations
 
 from math import isnan, nan
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from models.bar_columns import END
 from models.jit import inner
-from udfs.features.base import LAST_END, MISSING, STALE, WARMING, Output, State
+from udfs.features.base import LAST_END, MISSING, STALE, WARMING, Cells, Constants, Marks, Output, Parameters, State
+
+#: A year of daily IV, three values of 21 bits per 64-bit word.
+Words = npt.NDArray[np.int64]
 
 EVENTS = "options"
 #: Raised with any change of a formula.
 VERSION = 1
-PARAMETERS: dict[str, Any] = {"year": 252, "iv_days_min": 20, "volume_days_min": 5, "span": 20, "stale_days": 4.0}
+PARAMETERS: Parameters = {"year": 252, "iv_days_min": 20, "volume_days_min": 5, "span": 20, "stale_days": 4.0}
 WAITING_MAX = 2
 KNOWN, TIME, CALL, PUT, RATIO, IV = range(6)
 WAITING, LAST_TIME, NOW_CALL, NOW_PUT, NOW_RATIO, NOW_IV = range(6)
@@ -35,7 +38,7 @@ YEAR = QUEUE + 6 * WAITING_MAX
 DAY_MS = 86_400_000.0
 
 
-def state(p: dict[str, Any]) -> State:
+def state(p: Parameters) -> State:
     """The last summary, usual volumes, summaries no bar may know yet, and a year of daily IV, three to a cell."""
     usual = ("usual_call", "usual_put")
     now = ("waiting", "time", "call", "put", "ratio", "iv", *usual, "call_days", "put_days", "iv_days", "rank", "share")
@@ -43,7 +46,7 @@ def state(p: dict[str, Any]) -> State:
     return State(rings=rings | {"queue": (6 * WAITING_MAX, 0), "year": ((p["year"] + 2) // 3, 0)})
 
 
-def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
+def outputs(p: Parameters) -> tuple[Output, ...]:
     """Two volumes, a ratio, and where IV stands in its year."""
     volumes = f"needs {p['volume_days_min']} earlier days with volumes"
     year = f"needs {p['iv_days_min']} earlier days with an iv"
@@ -60,124 +63,133 @@ def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
     )
 
 
-def constants(p: dict[str, Any]) -> tuple[Any, ...]:
+def constants(p: Parameters) -> Constants:
     """What :func:`step` unpacks."""
     return (p["year"], p["iv_days_min"], p["volume_days_min"], 2.0 / (p["span"] + 1), p["stale_days"])
 
 
 @inner
-def _kept_iv(year, i):  # type: ignore[no-untyped-def]
-    return ((year[i // 3] >> (21 * (i % 3))) & 0x1FFFFF) * 1e-5
+def _kept_iv(year: Words, i: int) -> float:
+    return float(((year[i // 3] >> (21 * (i % 3))) & 0x1FFFFF) * 1e-5)
 
 
 @inner
-def _keep_iv(year, i, iv):  # type: ignore[no-untyped-def]
-    code = min(max(np.int64(np.round(iv * 1e5)), 0), 0x1FFFFF)
+def _keep_iv(year: Words, i: int, iv: float) -> None:
+    code = np.int64(min(max(np.round(iv * 1e5), 0.0), 2097151.0))
     shift = 21 * (i % 3)
     year[i // 3] = (year[i // 3] & ~(np.int64(0x1FFFFF) << shift)) | (code << shift)
 
 
 @inner
-def _day_of(time_ms):  # type: ignore[no-untyped-def]
-    return np.floor((time_ms - 4 * 3_600_000.0) / DAY_MS)
+def _day_of(time_ms: float) -> float:
+    return float(np.floor((time_ms - 4 * 3_600_000.0) / DAY_MS))
 
 
 @inner
-def _apply(r, event, size, decay):  # type: ignore[no-untyped-def]
+def _apply(rings: Cells, event: Cells, size: int, decay: float) -> None:
     """Make a summary the newest known; the first of a new day closes the day before."""
-    if event[TIME] < r[LAST_TIME]:
+    if event[TIME] < rings[LAST_TIME]:
         return
-    year = r[YEAR:].view(np.int64)
-    if r[LAST_TIME] > 0.0 and _day_of(event[TIME]) > _day_of(r[LAST_TIME]):
-        if not isnan(r[NOW_CALL]):
-            r[USUAL_CALL] += (r[NOW_CALL] - r[USUAL_CALL]) * (decay if r[CALL_DAYS] > 0.0 else 1.0)
-            r[CALL_DAYS] += 1.0
-        if not isnan(r[NOW_PUT]):
-            r[USUAL_PUT] += (r[NOW_PUT] - r[USUAL_PUT]) * (decay if r[PUT_DAYS] > 0.0 else 1.0)
-            r[PUT_DAYS] += 1.0
-        if not isnan(r[NOW_IV]):
-            _keep_iv(year, int(r[IV_DAYS]) % size, r[NOW_IV])
-            r[IV_DAYS] += 1.0
-    r[LAST_TIME] = event[TIME]
-    r[NOW_CALL] = event[CALL]
-    r[NOW_PUT] = event[PUT]
-    r[NOW_RATIO] = event[RATIO]
+    year = rings[YEAR:].view(np.int64)
+    if rings[LAST_TIME] > 0.0 and _day_of(event[TIME]) > _day_of(rings[LAST_TIME]):
+        if not isnan(rings[NOW_CALL]):
+            rings[USUAL_CALL] += (rings[NOW_CALL] - rings[USUAL_CALL]) * (decay if rings[CALL_DAYS] > 0.0 else 1.0)
+            rings[CALL_DAYS] += 1.0
+        if not isnan(rings[NOW_PUT]):
+            rings[USUAL_PUT] += (rings[NOW_PUT] - rings[USUAL_PUT]) * (decay if rings[PUT_DAYS] > 0.0 else 1.0)
+            rings[PUT_DAYS] += 1.0
+        if not isnan(rings[NOW_IV]):
+            _keep_iv(year, int(rings[IV_DAYS]) % size, rings[NOW_IV])
+            rings[IV_DAYS] += 1.0
+    rings[LAST_TIME] = event[TIME]
+    rings[NOW_CALL] = event[CALL]
+    rings[NOW_PUT] = event[PUT]
+    rings[NOW_RATIO] = event[RATIO]
     if isnan(event[RATIO]) and event[CALL] > 0.0:
-        r[NOW_RATIO] = event[PUT] / event[CALL]
-    r[NOW_IV] = event[IV]
-    days = min(int(r[IV_DAYS]), size)
-    lowest = r[NOW_IV]
-    highest = r[NOW_IV]
+        rings[NOW_RATIO] = event[PUT] / event[CALL]
+    rings[NOW_IV] = event[IV]
+    days = min(int(rings[IV_DAYS]), size)
+    lowest = rings[NOW_IV]
+    highest = rings[NOW_IV]
     lower = 0
     for i in range(days):
         iv = _kept_iv(year, i)
         lowest = min(lowest, iv)
         highest = max(highest, iv)
-        if iv < r[NOW_IV]:
+        if iv < rings[NOW_IV]:
             lower += 1
-    r[RANK] = (r[NOW_IV] - lowest) / (highest - lowest) if highest > lowest else nan
-    r[PERCENTILE] = lower / days if days > 0 else nan
+    rings[RANK] = (rings[NOW_IV] - lowest) / (highest - lowest) if highest > lowest else nan
+    rings[PERCENTILE] = lower / days if days > 0 else nan
 
 
-def receive(x, r, event, c):  # type: ignore[no-untyped-def]
+def receive(context: Cells, rings: Cells, event: Cells, constants: Constants) -> None:
     """Store a summary: at once where every coming bar may know it, else in the queue of those that wait.
 
     A full queue lets go of its oldest: a bar that could have known it but not the next one sees the one before.
     """
-    size, _, _, decay, _ = c
-    if event[KNOWN] <= x[LAST_END]:
-        _apply(r, event, size, decay)
+    size, _, _, decay, _ = constants
+    if event[KNOWN] <= context[LAST_END]:
+        _apply(rings, event, size, decay)
         return
-    waiting = int(r[WAITING])
+    waiting = int(rings[WAITING])
     for i in range(waiting):
-        if r[QUEUE + 6 * i + KNOWN] == event[KNOWN] and r[QUEUE + 6 * i + TIME] == event[TIME]:
+        if rings[QUEUE + 6 * i + KNOWN] == event[KNOWN] and rings[QUEUE + 6 * i + TIME] == event[TIME]:
             return
     if waiting == WAITING_MAX:
-        if event[KNOWN] < r[QUEUE + KNOWN]:
+        if event[KNOWN] < rings[QUEUE + KNOWN]:
             return
         for i in range(6 * (WAITING_MAX - 1)):
-            r[QUEUE + i] = r[QUEUE + 6 + i]
+            rings[QUEUE + i] = rings[QUEUE + 6 + i]
         waiting -= 1
     at = waiting
-    while at > 0 and r[QUEUE + 6 * (at - 1) + KNOWN] > event[KNOWN]:
+    while at > 0 and rings[QUEUE + 6 * (at - 1) + KNOWN] > event[KNOWN]:
         for i in range(6):
-            r[QUEUE + 6 * at + i] = r[QUEUE + 6 * (at - 1) + i]
+            rings[QUEUE + 6 * at + i] = rings[QUEUE + 6 * (at - 1) + i]
         at -= 1
     for i in range(6):
-        r[QUEUE + 6 * at + i] = event[i]
-    r[WAITING] = waiting + 1
+        rings[QUEUE + 6 * at + i] = event[i]
+    rings[WAITING] = waiting + 1
 
 
-def step(n, bar, x, s, r, out, q, c):  # type: ignore[no-untyped-def]
+def step(
+    seen: int,
+    bar: Cells,
+    context: Cells,
+    scalars: Cells,
+    rings: Cells,
+    out: Cells,
+    quality: Marks,
+    constants: Constants,
+) -> None:
     """One bar."""
-    size, iv_days_min, volume_days_min, decay, stale_days = c
-    while r[WAITING] > 0.0 and r[QUEUE + KNOWN] <= bar[END]:
-        _apply(r, r[QUEUE : QUEUE + 6], size, decay)
-        r[WAITING] -= 1.0
-        for i in range(6 * int(r[WAITING])):
-            r[QUEUE + i] = r[QUEUE + 6 + i]
-    if r[LAST_TIME] == 0.0:
+    size, iv_days_min, volume_days_min, decay, stale_days = constants
+    while rings[WAITING] > 0.0 and rings[QUEUE + KNOWN] <= bar[END]:
+        _apply(rings, rings[QUEUE : QUEUE + 6], size, decay)
+        rings[WAITING] -= 1.0
+        for i in range(6 * int(rings[WAITING])):
+            rings[QUEUE + i] = rings[QUEUE + 6 + i]
+    if rings[LAST_TIME] == 0.0:
         for j in range(5):
-            q[j] = MISSING
+            quality[j] = MISSING
         return
-    if bar[END] - r[LAST_TIME] > stale_days * DAY_MS:
+    if bar[END] - rings[LAST_TIME] > stale_days * DAY_MS:
         for j in range(5):
-            q[j] = STALE
+            quality[j] = STALE
         return
     for j in range(2):
-        if isnan(r[NOW_CALL + j]):
-            q[j] = MISSING
-        elif r[CALL_DAYS + j] < volume_days_min:
-            q[j] = WARMING
-        elif r[USUAL_CALL + j] > 0.0:
-            out[j] = r[NOW_CALL + j] / r[USUAL_CALL + j]
-    out[2] = r[NOW_RATIO]
-    if isnan(r[NOW_RATIO]) and (isnan(r[NOW_CALL]) or isnan(r[NOW_PUT])):
-        q[2] = MISSING
+        if isnan(rings[NOW_CALL + j]):
+            quality[j] = MISSING
+        elif rings[CALL_DAYS + j] < volume_days_min:
+            quality[j] = WARMING
+        elif rings[USUAL_CALL + j] > 0.0:
+            out[j] = rings[NOW_CALL + j] / rings[USUAL_CALL + j]
+    out[2] = rings[NOW_RATIO]
+    if isnan(rings[NOW_RATIO]) and (isnan(rings[NOW_CALL]) or isnan(rings[NOW_PUT])):
+        quality[2] = MISSING
     for j in range(3, 5):
-        if isnan(r[NOW_IV]):
-            q[j] = MISSING
-        elif r[IV_DAYS] < iv_days_min:
-            q[j] = WARMING
+        if isnan(rings[NOW_IV]):
+            quality[j] = MISSING
+        elif rings[IV_DAYS] < iv_days_min:
+            quality[j] = WARMING
         else:
-            out[j] = r[RANK + j - 3]
+            out[j] = rings[RANK + j - 3]

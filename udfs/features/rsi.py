@@ -8,10 +8,9 @@ over 5 bars. Units: points, 0..100. Source: Wilder 1978; TA-Lib ``RSI``.
 from __future__ import annotations
 
 from math import nan
-from typing import Any
 
 from models.bar_columns import CLOSE
-from udfs.features.base import PREV_CLOSE, Output, State
+from udfs.features.base import PREV_CLOSE, Cells, Constants, Marks, Output, Parameters, State
 
 #: Raised with any change of a formula.
 VERSION = 1
@@ -19,12 +18,12 @@ PARAMETERS = {"period": 14, "overbought": 70.0, "oversold": 30.0, "momentum": 5}
 GAIN, LOSS = range(2)
 
 
-def state(p: dict[str, Any]) -> State:
+def state(p: Parameters) -> State:
     """Average gain and loss, and the last values."""
     return State(scalars={"gain": 1, "loss": 1}, rings={"rsi": (p["momentum"] + 1, 0)})
 
 
-def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
+def outputs(p: Parameters) -> tuple[Output, ...]:
     """The index, two flags and the momentum."""
     n, first = p["period"], p["period"] + 1
     settled = 20 * n
@@ -39,36 +38,45 @@ def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
     )  # fmt: skip
 
 
-def constants(p: dict[str, Any]) -> tuple[float, ...]:
+def constants(p: Parameters) -> Constants:
     """What :func:`step` unpacks."""
     return (p["period"], p["overbought"], p["oversold"], p["momentum"])
 
 
-def step(n, bar, x, s, r, out, q, c):  # type: ignore[no-untyped-def]
+def step(
+    seen: int,
+    bar: Cells,
+    context: Cells,
+    scalars: Cells,
+    rings: Cells,
+    out: Cells,
+    quality: Marks,
+    constants: Constants,
+) -> None:
     """One bar."""
-    period, overbought, oversold, lag = c
-    if n == 1:
-        s[GAIN] = 0.0
-        s[LOSS] = 0.0
+    period, overbought, oversold, lag = constants
+    if seen == 1:
+        scalars[GAIN] = 0.0
+        scalars[LOSS] = 0.0
         return
-    change = bar[CLOSE] - x[PREV_CLOSE]
-    if n > period + 1:
-        s[GAIN] *= period - 1
-        s[LOSS] *= period - 1
+    change = bar[CLOSE] - context[PREV_CLOSE]
+    if seen > period + 1:
+        scalars[GAIN] *= period - 1
+        scalars[LOSS] *= period - 1
     if change < 0.0:
-        s[LOSS] -= change
+        scalars[LOSS] -= change
     else:
-        s[GAIN] += change
-    if n <= period:
+        scalars[GAIN] += change
+    if seen <= period:
         return
-    s[LOSS] /= period
-    s[GAIN] /= period
-    total = s[GAIN] + s[LOSS]
-    rsi = 100.0 * (s[GAIN] / total) if total > 1e-14 else nan
-    r[n % (lag + 1)] = rsi
+    scalars[LOSS] /= period
+    scalars[GAIN] /= period
+    total = scalars[GAIN] + scalars[LOSS]
+    rsi = 100.0 * (scalars[GAIN] / total) if total > 1e-14 else nan
+    rings[seen % (lag + 1)] = rsi
     out[0] = rsi
     if rsi == rsi:
         out[1] = 1.0 if rsi > overbought else 0.0
         out[2] = 1.0 if rsi < oversold else 0.0
-    if n > period + lag:
-        out[3] = rsi - r[(n - lag) % (lag + 1)]
+    if seen > period + lag:
+        out[3] = rsi - rings[(seen - lag) % (lag + 1)]

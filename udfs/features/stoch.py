@@ -8,10 +8,9 @@ Units: points, 0..100. Source: TA-Lib ``STOCH``.
 from __future__ import annotations
 
 from math import nan
-from typing import Any
 
 from models.bar_columns import CLOSE, HIGH, LOW
-from udfs.features.base import Output, State
+from udfs.features.base import Cells, Constants, Marks, Output, Parameters, State
 
 #: Raised with any change of a formula.
 VERSION = 1
@@ -19,7 +18,7 @@ PARAMETERS = {"fast_k": 5, "slow_k": 3, "slow_d": 3, "overbought": 80.0, "overso
 TOTAL_K, TOTAL_D, FLAT = range(3)
 
 
-def state(p: dict[str, Any]) -> State:
+def state(p: Parameters) -> State:
     """Two running totals, the last bar whose range had no height, and the four windows."""
     return State(
         scalars={"total_k": 0, "total_d": 0, "flat_bar": 0},
@@ -27,7 +26,7 @@ def state(p: dict[str, Any]) -> State:
     )
 
 
-def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
+def outputs(p: Parameters) -> tuple[Output, ...]:
     """The two lines and two flags."""
     first = p["fast_k"] + p["slow_k"] + p["slow_d"] - 2
     spans = f"{p['fast_k']}, {p['slow_k']}, {p['slow_d']}"
@@ -39,46 +38,55 @@ def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
     )
 
 
-def constants(p: dict[str, Any]) -> tuple[float, ...]:
+def constants(p: Parameters) -> Constants:
     """What :func:`step` unpacks."""
     return (p["fast_k"], p["slow_k"], p["slow_d"], p["overbought"], p["oversold"])
 
 
-def step(n, bar, x, s, r, out, q, c):  # type: ignore[no-untyped-def]
+def step(
+    seen: int,
+    bar: Cells,
+    context: Cells,
+    scalars: Cells,
+    rings: Cells,
+    out: Cells,
+    quality: Marks,
+    constants: Constants,
+) -> None:
     """One bar."""
-    fast_k, slow_k, slow_d, overbought, oversold = c
+    fast_k, slow_k, slow_d, overbought, oversold = constants
     fast, slow = 2 * fast_k, 2 * fast_k + slow_k
-    if n == 1:
-        s[TOTAL_K] = s[TOTAL_D] = 0.0
-        s[FLAT] = -1.0
-    r[n % fast_k] = bar[HIGH]
-    r[fast_k + n % fast_k] = bar[LOW]
-    if n < fast_k:
+    if seen == 1:
+        scalars[TOTAL_K] = scalars[TOTAL_D] = 0.0
+        scalars[FLAT] = -1.0
+    rings[seen % fast_k] = bar[HIGH]
+    rings[fast_k + seen % fast_k] = bar[LOW]
+    if seen < fast_k:
         return
     highest = bar[HIGH]
     lowest = bar[LOW]
     for i in range(fast_k):
-        highest = max(highest, r[i])
-        lowest = min(lowest, r[fast_k + i])
+        highest = max(highest, rings[i])
+        lowest = min(lowest, rings[fast_k + i])
     height = (highest - lowest) / 100.0
     k = 0.0
     if height != 0.0:
         k = (bar[CLOSE] - lowest) / height
     else:
-        s[FLAT] = n
-    r[fast + n % slow_k] = k
-    s[TOTAL_K] += k
-    if n < fast_k + slow_k - 1:
+        scalars[FLAT] = seen
+    rings[fast + seen % slow_k] = k
+    scalars[TOTAL_K] += k
+    if seen < fast_k + slow_k - 1:
         return
-    mean_k = s[TOTAL_K] / slow_k
-    s[TOTAL_K] -= r[fast + (n + 1) % slow_k]
-    r[slow + n % slow_d] = mean_k
-    s[TOTAL_D] += mean_k
-    if n < fast_k + slow_k + slow_d - 2:
+    mean_k = scalars[TOTAL_K] / slow_k
+    scalars[TOTAL_K] -= rings[fast + (seen + 1) % slow_k]
+    rings[slow + seen % slow_d] = mean_k
+    scalars[TOTAL_D] += mean_k
+    if seen < fast_k + slow_k + slow_d - 2:
         return
-    mean_d = s[TOTAL_D] / slow_d
-    s[TOTAL_D] -= r[slow + (n + 1) % slow_d]
-    since = n - s[FLAT] if s[FLAT] > 0.0 else 1e9
+    mean_d = scalars[TOTAL_D] / slow_d
+    scalars[TOTAL_D] -= rings[slow + (seen + 1) % slow_d]
+    since = seen - scalars[FLAT] if scalars[FLAT] > 0.0 else 1e9
     out[0] = mean_k if since >= slow_k else nan
     out[1] = mean_d if since >= slow_k + slow_d - 1 else nan
     out[2] = nan if since < slow_k else 1.0 if mean_k > overbought else 0.0

@@ -9,22 +9,23 @@ price, ratio. Source: TA-Lib ``TRANGE``, ``ATR``.
 from __future__ import annotations
 
 from math import log, sqrt
-from typing import Any
 
 from models.bar_columns import CLOSE, HIGH, LOW
-from udfs.features.base import BARS_PER_YEAR, PREV_CLOSE, Output, State
+from udfs.features.base import BARS_PER_YEAR, PREV_CLOSE, Cells, Constants, Marks, Output, Parameters, State
 
 #: Raised with any change of a formula.
 VERSION = 1
-PARAMETERS: dict[str, Any] = {"periods": (5, 10, 20), "atr": 14}
+PARAMETERS: Parameters = {"periods": (5, 10, 20), "atr": 14}
+#: The cell of the scalars.
+TRUE_RANGE_MEAN = 0
 
 
-def state(p: dict[str, Any]) -> State:
+def state(p: Parameters) -> State:
     """The average true range and the log returns of the longest window."""
     return State(scalars={"atr": 1}, rings={"returns": (max(p["periods"]) - 1, 0)})
 
 
-def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
+def outputs(p: Parameters) -> tuple[Output, ...]:
     """One deviation a period, then the ranges."""
     n = p["atr"]
     return (
@@ -38,49 +39,58 @@ def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
     )
 
 
-def constants(p: dict[str, Any]) -> tuple[Any, ...]:
+def constants(p: Parameters) -> Constants:
     """What :func:`step` unpacks."""
     return (max(p["periods"]) - 1, p["atr"], tuple(p["periods"]))
 
 
-def step(n, bar, x, s, r, out, q, c):  # type: ignore[no-untyped-def]
+def step(
+    seen: int,
+    bar: Cells,
+    context: Cells,
+    scalars: Cells,
+    rings: Cells,
+    out: Cells,
+    quality: Marks,
+    constants: Constants,
+) -> None:
     """One bar."""
-    size, period, periods = c
+    size, period, periods = constants
     count = len(periods)
-    if n == 1:
-        s[0] = 0.0
+    if seen == 1:
+        scalars[TRUE_RANGE_MEAN] = 0.0
         return
     close = bar[CLOSE]
-    at = n % size
-    r[at] = log(close / x[PREV_CLOSE])
+    at = seen % size
+    rings[at] = log(close / context[PREV_CLOSE])
     for k in range(count):
         m = periods[k] - 1
-        if n <= m:
+        if seen <= m:
             continue
         mean = 0.0
         for i in range(m):
             j = at - i
-            mean += r[j if j >= 0 else j + size]
+            mean += rings[j if j >= 0 else j + size]
         mean /= m
         squares = 0.0
         for i in range(m):
             j = at - i
-            away = r[j if j >= 0 else j + size] - mean
+            away = rings[j if j >= 0 else j + size] - mean
             squares += away * away
-        out[k] = sqrt(squares / m) * sqrt(x[BARS_PER_YEAR])
+        out[k] = sqrt(squares / m) * sqrt(context[BARS_PER_YEAR])
     reach = bar[HIGH] - bar[LOW]
-    reach = max(reach, abs(bar[HIGH] - x[PREV_CLOSE]))
-    reach = max(reach, abs(bar[LOW] - x[PREV_CLOSE]))
+    reach = max(reach, abs(bar[HIGH] - context[PREV_CLOSE]))
+    reach = max(reach, abs(bar[LOW] - context[PREV_CLOSE]))
     out[count] = reach
-    if n <= period:
-        s[0] += reach
+    if seen <= period:
+        scalars[TRUE_RANGE_MEAN] += reach
         return
-    if n == period + 1:
-        s[0] = (s[0] + reach) / period
+    if seen == period + 1:
+        scalars[TRUE_RANGE_MEAN] = (scalars[TRUE_RANGE_MEAN] + reach) / period
     else:
-        s[0] *= period - 1
-        s[0] += reach
-        s[0] /= period
-    out[count + 1] = s[0]
-    if s[0] > 0.0:
-        out[count + 2] = (close - bar[LOW]) / s[0]
+        scalars[TRUE_RANGE_MEAN] *= period - 1
+        scalars[TRUE_RANGE_MEAN] += reach
+        scalars[TRUE_RANGE_MEAN] /= period
+    out[count + 1] = scalars[TRUE_RANGE_MEAN]
+    if scalars[TRUE_RANGE_MEAN] > 0.0:
+        out[count + 2] = (close - bar[LOW]) / scalars[TRUE_RANGE_MEAN]

@@ -9,22 +9,23 @@ masked in every average that would need it. Units: ratio, and units of volume. S
 from __future__ import annotations
 
 from math import isnan, nan
-from typing import Any
 
 from models.bar_columns import CLOSE, VOLUME
-from udfs.features.base import MISSING, PREV_CLOSE, Output, State
+from udfs.features.base import MISSING, PREV_CLOSE, Cells, Constants, Marks, Output, Parameters, State
 
 #: Raised with any change of a formula.
 VERSION = 1
-PARAMETERS: dict[str, Any] = {"periods": (5, 10, 20), "trend": 5}
+PARAMETERS: Parameters = {"periods": (5, 10, 20), "trend": 5}
+#: The cell of the scalars.
+OBV = 0
 
 
-def state(p: dict[str, Any]) -> State:
+def state(p: Parameters) -> State:
     """OBV, its last values, and the volumes of the longest average."""
     return State(scalars={"obv": -1}, rings={"volumes": (max(p["periods"]), -1), "obvs": (p["trend"] + 1, -1)})
 
 
-def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
+def outputs(p: Parameters) -> tuple[Output, ...]:
     """One ratio a period, then vpt, obv and its trend."""
     lag = p["trend"]
     return (
@@ -35,46 +36,55 @@ def outputs(p: dict[str, Any]) -> tuple[Output, ...]:
     )
 
 
-def constants(p: dict[str, Any]) -> tuple[Any, ...]:
+def constants(p: Parameters) -> Constants:
     """What :func:`step` unpacks."""
     return (max(p["periods"]), p["trend"], tuple(p["periods"]))
 
 
-def step(n, bar, x, s, r, out, q, c):  # type: ignore[no-untyped-def]
+def step(
+    seen: int,
+    bar: Cells,
+    context: Cells,
+    scalars: Cells,
+    rings: Cells,
+    out: Cells,
+    quality: Marks,
+    constants: Constants,
+) -> None:
     """One bar."""
-    size, lag, periods = c
+    size, lag, periods = constants
     count = len(periods)
     close = bar[CLOSE]
     volume = bar[VOLUME]
-    at = n % size
-    r[at] = volume
+    at = seen % size
+    rings[at] = volume
     total = 0.0
     i = 0
     for k in range(count):
-        while i < periods[k] and i < n:
+        while i < periods[k] and i < seen:
             j = at - i
-            total += r[j if j >= 0 else j + size]
+            total += rings[j if j >= 0 else j + size]
             i += 1
-        if n >= periods[k]:
+        if seen >= periods[k]:
             if isnan(total):
-                q[k] = MISSING
+                quality[k] = MISSING
             elif total > 0.0:
                 out[k] = volume / (total / periods[k])
-    obv = size + n % (lag + 1)
-    if n == 1:
-        s[0] = volume if not isnan(volume) else 0.0
+    obv = size + seen % (lag + 1)
+    if seen == 1:
+        scalars[OBV] = volume if not isnan(volume) else 0.0
     else:
-        out[count] = volume * ((close - x[PREV_CLOSE]) / x[PREV_CLOSE])
+        out[count] = volume * ((close - context[PREV_CLOSE]) / context[PREV_CLOSE])
         if not isnan(volume):
-            if close > x[PREV_CLOSE]:
-                s[0] += volume
-            elif close < x[PREV_CLOSE]:
-                s[0] -= volume
-    r[obv] = s[0] if not isnan(volume) else nan
-    out[count + 1] = r[obv]
-    if n > lag:
-        out[count + 2] = r[obv] - r[size + (n - lag) % (lag + 1)]
+            if close > context[PREV_CLOSE]:
+                scalars[OBV] += volume
+            elif close < context[PREV_CLOSE]:
+                scalars[OBV] -= volume
+    rings[obv] = scalars[OBV] if not isnan(volume) else nan
+    out[count + 1] = rings[obv]
+    if seen > lag:
+        out[count + 2] = rings[obv] - rings[size + (seen - lag) % (lag + 1)]
         if isnan(out[count + 2]):
-            q[count + 2] = MISSING
+            quality[count + 2] = MISSING
     if isnan(volume):
-        q[count] = q[count + 1] = MISSING
+        quality[count] = quality[count + 1] = MISSING

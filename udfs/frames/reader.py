@@ -175,7 +175,9 @@ def _matrix(bars: list[Bar]) -> NDArray[np.float64]:
 
 def _suspects(matrix: NDArray[np.float64], now_ms: float) -> NDArray[np.bool_]:
     start, end, open_, high, low, close, volume, revision = matrix.T
-    sound = (low > 0) & (low <= open_) & (open_ <= high) & (low <= close) & (close <= high) & (high < np.inf)
+    sound: NDArray[np.bool_] = (
+        (low > 0) & (low <= open_) & (open_ <= high) & (low <= close) & (close <= high) & (high < np.inf)
+    )
     sound &= (np.isnan(volume) | ((volume >= 0) & (volume < np.inf))) & (start >= 0) & (end > start) & (revision >= 0)
     sound &= end <= now_ms
     return ~sound

@@ -8,6 +8,7 @@ from __future__ import annotations
 from math import isfinite, isnan, nan
 
 import numpy as np
+import numpy.typing as npt
 
 from models.bar_columns import CALENDAR, CLOSE, END, HIGH, LOW, OPEN, REVISION, START, VOLUME
 from models.jit import inner, njit_ieee
@@ -33,7 +34,12 @@ from udfs.features.base import (
     SPLIT_RATIO,
     WARMING,
     ZERO,
+    Cells,
+    Marks,
 )
+
+#: Epoch milliseconds of sessions, or counts of bars.
+Times = npt.NDArray[np.int64]
 
 OK, REVISED, DUPLICATE, LATE, INVALID = range(5)
 
@@ -45,7 +51,7 @@ ROUND_THE_CLOCK_YEAR_MS = 365 * DAY_MS
 
 
 @njit_ieee
-def bars_per_year(length_ms, calendar):  # type: ignore[no-untyped-def]
+def bars_per_year(length_ms: float, calendar: float) -> float:
     """Bars of this length in a year of this calendar (1: round the clock, 2: XNYS).
 
     >>> bars_per_year(86_400_000.0, 2.0), bars_per_year(60_000.0, 2.0), bars_per_year(3_600_000.0, 1.0)
@@ -59,7 +65,7 @@ def bars_per_year(length_ms, calendar):  # type: ignore[no-untyped-def]
 
 
 @inner
-def is_valid(bar):  # type: ignore[no-untyped-def]
+def is_valid(bar: Cells) -> bool:
     """Prices positive and finite, low <= open, close <= high, a positive length, volume not negative (NaN: missing)."""
     low = bar[LOW]
     high = bar[HIGH]
@@ -73,7 +79,7 @@ def is_valid(bar):  # type: ignore[no-untyped-def]
 
 
 @inner
-def session_at(opens, at_ms, hint):  # type: ignore[no-untyped-def]
+def session_at(opens: Times, at_ms: float, hint: int) -> int:
     """Index of the last session that opened at or before ``at_ms``, -1 before the first; ``hint`` is a first guess."""
     last = opens.shape[0] - 1
     if 0 <= hint <= last and opens[hint] <= at_ms:
@@ -93,7 +99,7 @@ def session_at(opens, at_ms, hint):  # type: ignore[no-untyped-def]
 
 
 @inner
-def missing_sessions(from_ms, to_ms, opens, closes, hint, enough):  # type: ignore[no-untyped-def]
+def missing_sessions(from_ms: float, to_ms: float, opens: Times, closes: Times, hint: int, enough: float) -> float:
     """Sessions' worth of trading time in ``[from_ms, to_ms)``; stops counting at ``enough``."""
     total = 0.0
     i = max(session_at(opens, from_ms, hint), 0)
@@ -106,7 +112,7 @@ def missing_sessions(from_ms, to_ms, opens, closes, hint, enough):  # type: igno
 
 
 @inner
-def place_in_time(state, bar, always_open, opens, closes):  # type: ignore[no-untyped-def]
+def place_in_time(state: Cells, bar: Cells, always_open: bool, opens: Times, closes: Times) -> None:
     """Day, session and minutes to the close of this bar.
 
     Session codes: 0 closed, 1 before the open (5.5 hours), 2 regular, 3 after the close (4 hours).
@@ -139,7 +145,7 @@ def place_in_time(state, bar, always_open, opens, closes):  # type: ignore[no-un
 
 
 @inner
-def open_bar(state, undo, fixed, bar):  # type: ignore[no-untyped-def]
+def open_bar(state: Cells, undo: int, fixed: int, bar: Cells) -> int:
     """Decide what ``bar`` is, bring the state to the moment before it, and place it in time.
 
     ``undo`` cells from ``fixed`` on are kept behind themselves before each new bar; a revision of the last bar starts
@@ -161,7 +167,18 @@ def open_bar(state, undo, fixed, bar):  # type: ignore[no-untyped-def]
 
 
 @inner
-def count_bar(state, undo, fixed, bar, verdict, default_calendar, gap_sessions, jump_limit, opens, closes):  # type: ignore[no-untyped-def]
+def count_bar(
+    state: Cells,
+    undo: int,
+    fixed: int,
+    bar: Cells,
+    verdict: int,
+    default_calendar: float,
+    gap_sessions: float,
+    jump_limit: float,
+    opens: Times,
+    closes: Times,
+) -> None:
     """Keep the moment before a new bar, place the bar in time, find a gap or a jump before it, and count it."""
     if verdict == OK:
         for i in range(undo):
@@ -193,7 +210,7 @@ def count_bar(state, undo, fixed, bar, verdict, default_calendar, gap_sessions, 
 
 
 @njit_ieee
-def announce_split(state, effective_ms, ratio):  # type: ignore[no-untyped-def]
+def announce_split(state: Cells, effective_ms: float, ratio: float) -> int:
     """Keep a split for the first bar that starts at or after it; one that comes too late is a break in the series.
 
     Two splits before the next bar are applied together, at the earlier of their times.
@@ -215,7 +232,7 @@ def announce_split(state, effective_ms, ratio):  # type: ignore[no-untyped-def]
 
 
 @inner
-def apply_split(state, exponents):  # type: ignore[no-untyped-def]
+def apply_split(state: Cells, exponents: Cells) -> None:
     """Bring every cell to prices after the split: prices are divided by the ratio, volumes multiplied."""
     ratio = state[SPLIT_RATIO]
     for i in range(exponents.shape[0]):
@@ -230,7 +247,7 @@ def apply_split(state, exponents):  # type: ignore[no-untyped-def]
 
 
 @inner
-def close_bar(state, bar):  # type: ignore[no-untyped-def]
+def close_bar(state: Cells, bar: Cells) -> None:
     """Make ``bar`` the previous bar."""
     state[PREV_END] = bar[END]
     state[PREV_HIGH] = bar[HIGH]
@@ -239,10 +256,10 @@ def close_bar(state, bar):  # type: ignore[no-untyped-def]
 
 
 @inner
-def mask(n, since_break, broken, out, quality, first):  # type: ignore[no-untyped-def]
+def mask(seen: int, since_break: int, broken: bool, out: Cells, quality: Marks, first: Times) -> None:
     """Mask what is warming up or rests on a gap; name every other NaN."""
     for j in range(out.shape[0]):
-        if n < first[j]:
+        if seen < first[j]:
             out[j] = nan
             quality[j] = WARMING
         elif broken and since_break < first[j]:

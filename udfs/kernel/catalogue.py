@@ -19,6 +19,7 @@ from typing import Any
 from connectors.venues import calendar_name
 from models.bar_columns import CALENDARS
 from models.serving.feature_set import FeatureSet, family_hash
+from udfs.features.base import Parameters
 
 
 @lru_cache(maxsize=100_000)
@@ -111,10 +112,10 @@ def chosen(config: FeatureConfig) -> dict[str, ModuleType]:
     return {name: module for name, module in every.items() if name in wanted}
 
 
-def parameters_of(name: str, config: FeatureConfig) -> dict[str, Any]:
+def parameters_of(name: str, config: FeatureConfig) -> Parameters:
     """The parameters of one family: its defaults, the configuration's lookbacks, then its overrides."""
     module = families()[name]
-    values: dict[str, Any] = dict(module.PARAMETERS)
+    values: Parameters = dict(module.PARAMETERS)
     if "lookback_periods" in values:
         values["lookback_periods"] = list(config.lookback_periods)
     for key, value in config.parameters.get(name, {}).items():

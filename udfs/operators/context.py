@@ -14,4 +14,4 @@ def instance_number(context: RuntimeContext) -> int:
     try:
         return int(context.get_index_of_this_subtask())
     except AttributeError:
-        return int(context._runtime_context.getTaskInfo().getIndexOfThisSubtask())  # type: ignore[attr-defined]
+        return int(context._runtime_context.getTaskInfo().getIndexOfThisSubtask())

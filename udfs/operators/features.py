@@ -52,7 +52,7 @@ _MISSING = {"w": "warming_up", "g": "gap", "z": "undefined", "m": "no_input", "s
 _LATE_SPLIT = "the split takes effect before a bar that was seen already: features are masked until they refill"
 
 
-class FrameFeatures(KeyedBroadcastProcessFunction):
+class FrameFeatures(KeyedBroadcastProcessFunction):  # type: ignore[misc]
     """Frame of messages (symbol_group, messages, places) in, packed FeatureFrame out; bundle changes on the other side.
 
     ``history`` is what stood on the rollout topic when the job was started, ``partitions`` how many the bars topic had;

@@ -48,7 +48,7 @@ def follow_settings(settings: OutcomeSettings) -> FollowSettings:
     )
 
 
-class FollowSignals(KeyedProcessFunction):
+class FollowSignals(KeyedProcessFunction):  # type: ignore[misc]
     """Frame of bars, signals and statuses (symbol_group, messages, places) in, outgoing messages of each topic out."""
 
     def __init__(self, settings: OutcomeSettings) -> None:
@@ -159,5 +159,6 @@ class FollowSignals(KeyedProcessFunction):
 
     def close(self) -> None:
         """Let go of Redis."""
-        if getattr(self, "_store", None) is not None:
-            self._store.close()  # type: ignore[union-attr]
+        store: RedisStore | None = getattr(self, "_store", None)
+        if store is not None:
+            store.close()

@@ -27,7 +27,7 @@ DRIFT_EVERY_S = 5.0
 DRIFT_ROWS_MAX = 256
 
 
-class Score(ScalarFunction):
+class Score(ScalarFunction):  # type: ignore[misc]
     """Series of packed FeatureFrames in, series of packed ScoreFrames out. Holds no state of the stream.
 
     ``bundle`` is the job's own, a shipped name or a folder that the worker can read; frames name the bundles that score

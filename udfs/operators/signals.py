@@ -38,7 +38,7 @@ ACCOUNT = Layout("the account of a symbol group", b"SPA", 1, size=8 * ACCOUNT_CO
 HALTS = Layout("halts", b"SPH", 1, earlier={0: as_it_is})
 
 
-class FrameSignals(KeyedProcessFunction):
+class FrameSignals(KeyedProcessFunction):  # type: ignore[misc]
     """Scored frame (symbol_group, frame, scores) in, outgoing messages of each topic out."""
 
     def __init__(self, job: FeatureSet, settings: JobSettings, policy: PolicyConfig) -> None:

@@ -15,11 +15,11 @@ import msgspec
 
 from connectors.venues.alpaca.socket import ROUND_LOT, Adapter
 from connectors.venues.base import rfc3339_ms
-from connectors.venues.history import History, iso, mark, number, split, today
+from connectors.venues.history import History, M, iso, mark, number, split, today
 from connectors.venues.http import Http
 from connectors.venues.option_chain import Contract, kind_of, reduce_chain
 from models.events import Split
-from models.messages import TIMEFRAME_MS, Bar, Message, News, OptionSummary, Quote, Trade
+from models.messages import TIMEFRAME_MS, Bar, News, OptionSummary, Quote, Trade
 
 _TIMEFRAMES = {"1m": "1Min", "5m": "5Min", "1h": "1Hour", "1d": "1Day"}
 #: Days ahead for which splits are asked.
@@ -54,12 +54,12 @@ class AlpacaHistory(History):
             if not token:
                 return pages
 
-    def _messages(self, tag: str, symbol: str, rows: list[dict[str, Any]]) -> list[Message]:
+    def _messages(self, tag: str, symbol: str, rows: list[dict[str, Any]], kind: type[M]) -> list[M]:
         frame = msgspec.json.encode([{**row, "T": tag, **({"S": symbol} if symbol else {})} for row in rows])
         parsed = self._adapter.parse(frame, int(time.time() * 1000))
         if parsed.rejects:
             raise ValueError(f"{self.source} history of {symbol}: {parsed.rejects[0].reason}")
-        return parsed.messages
+        return [message for message in parsed.messages if isinstance(message, kind)]
 
     def _span(self, start_ms: int, end_ms: int) -> dict[str, Any]:
         return {"start": iso(start_ms), "end": iso(end_ms), "limit": 10_000, "feed": self._feed, "sort": "asc"}
@@ -67,12 +67,12 @@ class AlpacaHistory(History):
     async def trades(self, symbol: str, start_ms: int, end_ms: int) -> list[Trade]:
         """``/v2/stocks/trades``."""
         pages = await self._pages("/v2/stocks/trades", "trades", {"symbols": symbol, **self._span(start_ms, end_ms)})
-        return mark(self._messages("t", symbol, [r for p in pages for r in p.get(symbol, [])]))  # type: ignore[arg-type]
+        return mark(self._messages("t", symbol, [r for p in pages for r in p.get(symbol, [])], Trade))
 
     async def quotes(self, symbol: str, start_ms: int, end_ms: int) -> list[Quote]:
         """``/v2/stocks/quotes``."""
         pages = await self._pages("/v2/stocks/quotes", "quotes", {"symbols": symbol, **self._span(start_ms, end_ms)})
-        return mark(self._messages("q", symbol, [r for p in pages for r in p.get(symbol, [])]))  # type: ignore[arg-type]
+        return mark(self._messages("q", symbol, [r for p in pages for r in p.get(symbol, [])], Quote))
 
     async def splits(self, symbols: list[str], now_ms: int) -> list[Split]:
         """``/v1/corporate-actions``, forward and reverse splits by ex date (all symbols for ``*``)."""
@@ -95,7 +95,7 @@ class AlpacaHistory(History):
             raise self._lacks(f"{timeframe} bars")
         params = {"symbols": symbol, "timeframe": _TIMEFRAMES[timeframe], "adjustment": "raw"}
         pages = await self._pages("/v2/stocks/bars", "bars", params | self._span(start_ms, end_ms))
-        bars = self._messages("b", symbol, [r for p in pages for r in p.get(symbol, [])])
+        bars = self._messages("b", symbol, [r for p in pages for r in p.get(symbol, [])], Bar)
         length = TIMEFRAME_MS[timeframe]
         return [
             msgspec.structs.replace(bar, timeframe=timeframe, end_ms=bar.start_ms + length, backfilled=True)
@@ -109,7 +109,7 @@ class AlpacaHistory(History):
         if symbols and "*" not in symbols:
             params["symbols"] = ",".join(symbols)
         pages = await self._pages("/v1beta1/news", "news", params)
-        return mark(self._messages("n", "", [row for page in pages for row in page]))  # type: ignore[arg-type]
+        return mark(self._messages("n", "", [row for page in pages for row in page], News))
 
     async def options(self, underlying: str, now_ms: int) -> OptionSummary:
         """``/v1beta1/options/snapshots/{underlying}`` for IV, ``/v1beta1/options/bars`` for the day's volumes."""
