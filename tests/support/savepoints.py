@@ -17,8 +17,8 @@ from connectors.paths import ROOT
 from models.messages import Bar, FeatureRow, Signal, decode, encode
 from models.outcomes.tracker import Tracker
 from udfs.frames.groups import group_of
-from udfs.kernel.compiler import LAYOUT as FEATURES
 from udfs.kernel.compiler import FeatureConfig, Kernel
+from udfs.kernel.layout import LAYOUT as FEATURES
 from udfs.operators.signals import ACCOUNT, HALTS, LAST_SAID
 from udfs.steps.outcome_frames import BARS, SIGNALS, SPLITS
 

@@ -10,6 +10,7 @@ ROOT = UNIT.parents[1]
 #: Tests of more than one file, and of things that are no Python file; each with its reason.
 ELSEWHERE = {
     "test_layers.py": "the imports of all packages",
+    "test_types.py": "exemptions from strict types in all packages",
     "test_unit_tests.py": "the unit tests",
     "test_event_contract.py": "all producers and readers of status events",
     "cli/test_commands.py": "every command of the room",
