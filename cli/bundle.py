@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from models.serving.bundle import Bundle
     from models.serving.rollout import Kind, RolloutMessage, RolloutState
 
-bundle_app = typer.Typer(help="Model bundles: what there is, whether it is whole, and which one scores.")
+bundle_app = typer.Typer(help="Model bundles: list them, verify them, choose which one scores.")
 
 Kafka = Annotated[str, typer.Option("--kafka", envvar="SIGNALS_KAFKA", help="broker, host:port")]
 At = Annotated[
     str,
-    typer.Option(help="first bar end scored by it: epoch ms, a date and time (UTC), or +seconds from now"),
+    typer.Option(help="end of the first bar it scores: epoch ms, a date and time (UTC), or +seconds from now"),
 ]
 Features = Annotated[
-    Path | None, typer.Option(help="the jobs' FeatureConfig as JSON, if they do not compute the whole catalogue")
+    Path | None, typer.Option(help="the jobs' FeatureConfig as JSON, unless they compute the whole catalogue")
 ]
-Reason = Annotated[str, typer.Option(help="why, for the record")]
+Reason = Annotated[str, typer.Option(help="reason, kept with the message")]
 
 
 def register(app: typer.Typer) -> None:
@@ -31,8 +31,8 @@ def register(app: typer.Typer) -> None:
 
 @bundle_app.command("list")
 def list_(
-    folder: Annotated[Path | None, typer.Option(help="also the bundles in this folder")] = None,
-    kafka: Annotated[str, typer.Option("--kafka", envvar="SIGNALS_KAFKA", help="show what is in force there")] = "",
+    folder: Annotated[Path | None, typer.Option(help="also list the bundles in this folder")] = None,
+    kafka: Annotated[str, typer.Option("--kafka", envvar="SIGNALS_KAFKA", help="show the bundle in force there")] = "",
 ) -> None:
     """List bundles with their figures; with a broker, which one is in force.
 
@@ -43,14 +43,14 @@ def list_(
 
     from models.serving.bundle import MANIFEST, BundleError, bundle_names, bundle_path, load_bundle
 
-    places = [bundle_path(name) for name in bundle_names()]
+    paths = [bundle_path(name) for name in bundle_names()]
     if folder is not None:
-        places += sorted(child.parent for child in folder.glob(f"*/{MANIFEST}"))
+        paths += sorted(child.parent for child in folder.glob(f"*/{MANIFEST}"))
     table = Table("bundle", "bars", "trained on", "until", "out of sample", title="Bundles")
     broken = []
-    for place in places:
+    for path in paths:
         try:
-            bundle = load_bundle(place)
+            bundle = load_bundle(path)
         except BundleError as error:
             broken.append(str(error))
             continue
@@ -84,7 +84,7 @@ def verify(bundle: Annotated[str, typer.Argument(help="a shipped bundle's name o
         _stop(f"{loaded.id}: model {name} cannot score: {why}")
     size = sum(file.stat().st_size for file in _folder(bundle).iterdir() if file.is_file())
     typer.echo(
-        f"{loaded.id}: whole. {len(loaded.manifest.files)} files, {size:,} bytes, {len(loaded.features)} inputs,"
+        f"{loaded.id}: verified. {len(loaded.manifest.files)} files, {size:,} bytes, {len(loaded.features)} inputs,"
     )
     typer.echo(f"  feature set {loaded.feature_set_hash}, {figures(loaded)}")
     loaded.close()
@@ -92,9 +92,9 @@ def verify(bundle: Annotated[str, typer.Argument(help="a shipped bundle's name o
 
 @bundle_app.command()
 def keygen(
-    out: Annotated[Path, typer.Option(help="file of the private key; the public key goes beside it, with .pub")],
+    out: Annotated[Path, typer.Option(help="file of the private key; the public key is written next to it, with .pub")],
 ) -> None:
-    """Make a key that bundles are signed with. Keep the private file secret; give the public one to the jobs.
+    """Make a key pair to sign bundles with. Keep the private file secret; give the public one to the jobs.
 
     Example: signals bundle keygen --out signing.pem
     """
@@ -106,11 +106,11 @@ def keygen(
     try:
         with open(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(private)
-        beside = out.with_name(out.name + ".pub")
-        beside.write_bytes(public)
+        public_file = out.with_name(out.name + ".pub")
+        public_file.write_bytes(public)
     except OSError as error:
         _stop(f"{error.filename or out}: {error.strerror}: choose another file")
-    typer.echo(f"private key in {out}; let jobs demand it by {PUBLIC_KEY_VARIABLE}={beside.resolve()}")
+    typer.echo(f"private key in {out}; to make jobs require it, set {PUBLIC_KEY_VARIABLE}={public_file.resolve()}")
 
 
 @bundle_app.command()
@@ -119,7 +119,7 @@ def sign(
     key: Annotated[Path, typer.Option(help="private key, as `signals bundle keygen` makes it", exists=True)],
     out: Annotated[Path | None, typer.Option(help="sign a copy here; needed for a shipped bundle")] = None,
 ) -> None:
-    """Sign a bundle, so that jobs that demand a signature take it. It is verified first.
+    """Sign a bundle for jobs that require a signature. It is verified first.
 
     Example: signals bundle sign daily-swing --key signing.pem --out bundles/daily-swing
     """
@@ -133,7 +133,7 @@ def sign(
     if out is not None:
         shutil.copytree(folder, out, dirs_exist_ok=True)
     elif bundle in bundle_names():
-        _stop(f"{bundle} comes with the package: name the signed copy's folder with --out")
+        _stop(f"{bundle} is shipped with the package: name a folder for the signed copy with --out")
     target = out or folder
     try:
         write_signature(target, key.read_bytes())
@@ -150,7 +150,7 @@ def promote(
     reason: Reason = "",
     feature_config: Features = None,
 ) -> None:
-    """Announce that a bundle scores from an event-time barrier on. It is verified first; the running one stays if not.
+    """Promote a bundle: it scores from an event-time barrier on. If it fails verification, the current one stays.
 
     Example: signals bundle promote ./bundles/new --kafka 127.0.0.1:9092 --at 2026-01-05T21:00:00
     """
@@ -160,12 +160,12 @@ def promote(
 @bundle_app.command()
 def shadow(
     kafka: Kafka,
-    bundle: Annotated[str, typer.Argument(help="a shipped bundle's name or a folder; none ends the shadow")] = "",
+    bundle: Annotated[str, typer.Argument(help="a shipped bundle's name or a folder; omit it to end the shadow")] = "",
     at: At = "+60",
     reason: Reason = "",
     feature_config: Features = None,
 ) -> None:
-    """Let a bundle score beside the one in force, to its own topic, without emitting; no bundle ends it.
+    """Score with a second bundle alongside the one in force, to a topic of its own, without signals; no bundle ends it.
 
     Example: signals bundle shadow ./bundles/new --kafka 127.0.0.1:9092
     """
@@ -174,9 +174,9 @@ def shadow(
 
 @bundle_app.command()
 def rollback(kafka: Kafka, at: At = "+60", reason: Reason = "") -> None:
-    """Announce that the bundle before the last promotion scores again from a barrier on.
+    """Roll back: the bundle before the last promotion scores again from a barrier on.
 
-    Example: signals bundle rollback --kafka 127.0.0.1:9092 --at +30 --reason "too many strange rows"
+    Example: signals bundle rollback --kafka 127.0.0.1:9092 --at +30 --reason "too many rows out of distribution"
     """
     _announce("rollback", kafka, at, reason)
 
@@ -188,7 +188,7 @@ def reweigh(
     outcomes: Annotated[Path, typer.Option(help="their outcomes as JSON lines, as on topic signal-outcomes")],
     out: Annotated[Path, typer.Option(help="the new bundle's folder")],
 ) -> None:
-    """Write a copy of a bundle whose model weights are learned from finished signals, within bounds.
+    """Write a copy of a bundle with model weights learned from finished signals, within bounds.
 
     Example: signals bundle reweigh daily-swing --signals s.jsonl --outcomes o.jsonl --out bundles/learned
     """
@@ -211,7 +211,7 @@ def reweigh(
 
 
 def figures(bundle: Bundle) -> str:
-    """A bundle's out-of-sample figures beside their baselines, in one line."""
+    """A bundle's out-of-sample figures next to their baselines, in one line."""
     metrics = bundle.manifest.metrics
     block = metrics.get("out_of_sample") or (metrics.get("walk_forward") or [None])[-1]
     if not block:
@@ -224,7 +224,7 @@ def figures(bundle: Bundle) -> str:
 
 
 def barrier_ms(text: str, now_ms: int) -> int:
-    """Epoch milliseconds of a barrier written as ``+seconds``, epoch milliseconds or a UTC date and time.
+    """Epoch milliseconds of a barrier given as ``+seconds``, epoch milliseconds or a UTC date and time.
 
     >>> barrier_ms("+60", 1_000), barrier_ms("1700000000000", 0), barrier_ms("1970-01-02", 0)
     (61000, 1700000000000, 86400000)
@@ -251,7 +251,7 @@ def _announce(
     try:
         effective_ms = barrier_ms(at, now_ms)
     except ValueError:
-        _stop(f"--at {at!r} is no time: write +60, 1700000000000 or 2026-01-05T21:00:00")
+        _stop(f"--at {at!r} is not a time: write +60, 1700000000000 or 2026-01-05T21:00:00")
     loaded = _load(bundle) if bundle else None
     if loaded:
         _check_features(loaded, feature_config)
@@ -278,7 +278,7 @@ def _announce(
 
 
 def _check_features(bundle: Bundle, feature_config: Path | None) -> None:
-    """Stops unless jobs with that configuration compute what the bundle reads, as it was trained."""
+    """Exit unless jobs with that configuration compute the features the bundle was trained on."""
     from models.serving.bundle import BundleError
     from udfs.kernel.catalogue import FeatureConfig, feature_set
 
@@ -292,7 +292,7 @@ def _check_features(bundle: Bundle, feature_config: Path | None) -> None:
 
 
 def _reachable(bundle: str) -> str:
-    """A shipped name as it is, a folder as an absolute path: workers have another working directory."""
+    """A shipped name unchanged, a folder as an absolute path: workers have another working directory."""
     from models.serving.bundle import bundle_names
 
     return bundle if not bundle or bundle in bundle_names() else str(Path(bundle).resolve())
@@ -312,7 +312,7 @@ def _show_rollout(kafka: str) -> None:
 
 
 def state_after(messages: list[RolloutMessage]) -> RolloutState:
-    """What those changes come to; "the job's own" stands for the bundle each job was started with."""
+    """Which bundle those changes leave in force; "the job's own" is the bundle each job was started with."""
     from models.serving.rollout import RolloutState, apply
 
     state = RolloutState(initial="the job's own")
@@ -353,7 +353,7 @@ def _load(bundle: str) -> Bundle:
 
 
 def _load_unsigned(folder: Path) -> None:
-    """Stops unless the bundle is whole, signed or not."""
+    """Exit unless the bundle verifies; a signature is not required."""
     import os
 
     from models.serving.signing import PUBLIC_KEY_VARIABLE

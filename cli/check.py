@@ -1,4 +1,4 @@
-"""``signals check``: proofs over the features, on the sample bars or on your own."""
+"""``signals check``: verifies the features on the sample bars or on your own."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-app = typer.Typer(help="Prove the features: parity, TA-Lib, convergence, no lookahead.", no_args_is_help=True)
+app = typer.Typer(help="Verify the features: parity, TA-Lib, convergence, no lookahead.", no_args_is_help=True)
 
 Bars = Annotated[
     list[Path] | None,
-    typer.Option("--bars", help="Your own bars (CSV, TSV, Parquet, plain or gzip); may be given several times."),
+    typer.Option("--bars", help="Your own bars (CSV, TSV, Parquet, plain or gzip); repeatable."),
 ]
 Timeframe = Annotated[str | None, typer.Option(help="Timeframe of --bars: 1s 1m 5m 1h 1d (default: guessed).")]
 
@@ -64,12 +64,12 @@ def _table(title: str, *columns: str) -> Table:
 def parity_command(
     bars: Bars = None,
     timeframe: Timeframe = None,
-    synthetic: Annotated[int, typer.Option(help="Generated bars to compare besides (0: none).")] = 10_000_000,
+    synthetic: Annotated[int, typer.Option(help="Number of generated bars to compare as well (0: none).")] = 10_000_000,
     seed: Annotated[int, typer.Option(help="Seed of the cuts, the restore points and the generated bars.")] = 0,
     flink: Annotated[bool, typer.Option(help="Also replay through Kafka and the Flink job.")] = True,
     bundle: Annotated[str, typer.Option(help="Bundle for the Flink job (default: the shipped one).")] = "",
 ) -> None:
-    """Frames cut anywhere, states restored anywhere, against the batch matrix: equal to the bit.
+    """Compare frames cut anywhere and states restored anywhere with the batch matrix: equal bit by bit.
 
     Example: signals check parity --bars bars.csv.gz --synthetic 0
     """
@@ -133,7 +133,7 @@ def parity_command(
 
 @app.command("talib")
 def talib_command(bars: Bars = None, timeframe: Timeframe = None) -> None:
-    """Every indicator TA-Lib has, on the full history of each symbol: differences of at most 1e-9.
+    """Compare every indicator TA-Lib has on the full history of each symbol: differences of at most 1e-9.
 
     Example: signals check talib --bars bars.parquet
     """
@@ -157,15 +157,15 @@ def talib_command(bars: Bars = None, timeframe: Timeframe = None) -> None:
         good &= worst <= 1e-9
         compared = sum(a.compared for a in found)
         _verdict(console, worst <= 1e-9, f"{compared:,} values compared, worst difference {worst:.1e} (bound 1e-9)")
-    console.print("masked: TA-Lib gives a number where ours is undefined (a still price) or rests on a gap or a jump")
+    console.print("masked: TA-Lib gives a number where ours is undefined (constant price) or spans a gap or a jump")
     raise typer.Exit(0 if good else 1)
 
 
 @app.command("convergence")
 def convergence_command(bars: Bars = None, timeframe: Timeframe = None) -> None:
-    """How many bars each feature needs before it no longer depends on where its history began.
+    """Measure how many bars each feature needs until it no longer depends on where its history began.
 
-    Differences between the whole history and one that began k bars ago, in units of the feature's own spread; the
+    Compares the whole history with one that began k bars ago, in units of the feature's own spread; the
     published warm-up must bring it under 1e-6.
 
     Example: signals check convergence --bars bars.csv --timeframe 1d
@@ -200,10 +200,10 @@ def convergence_command(bars: Bars = None, timeframe: Timeframe = None) -> None:
 def lookahead_command(
     bars: Bars = None,
     timeframe: Timeframe = None,
-    cuts: Annotated[int, typer.Option(help="Moments t to cut at.")] = 8,
-    seed: Annotated[int, typer.Option(help="Seed of the moments and the corruption.")] = 0,
+    cuts: Annotated[int, typer.Option(help="Number of times t to cut at.")] = 8,
+    seed: Annotated[int, typer.Option(help="Seed of the times and the corruption.")] = 0,
 ) -> None:
-    """Features at t do not change when everything after t is removed or corrupted, news and options included.
+    """Verify that features at t do not change when all data after t, news and options too, is removed or corrupted.
 
     Example: signals check lookahead --bars bars.csv.gz
     """
@@ -230,7 +230,7 @@ def docs_command(
     write: Annotated[bool, typer.Option("--write", help="Write the file instead of comparing it.")] = False,
     path: Annotated[Path, typer.Option(help="The generated page.")] = Path("docs/features.md"),
 ) -> None:
-    """docs/features.md is what the families' docstrings say.
+    """Compare docs/features.md with the families' docstrings.
 
     Example: signals check features-docs --write
     """

@@ -1,4 +1,4 @@
-"""``signals dead-letter``: what could not be processed, and putting it back when its cause is mended."""
+"""``signals dead-letter``: list what could not be processed and requeue it once the cause is fixed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import typer
 if TYPE_CHECKING:
     from connectors.kafka.dead_letters import Letter
 
-dead_letter_app = typer.Typer(help="Messages that could not be processed: what they are, and putting them back.")
+dead_letter_app = typer.Typer(help="Messages that could not be processed: list and requeue them.")
 
 _Kafka = Annotated[str, typer.Option("--kafka", envvar="SIGNALS_KAFKA", help="broker, host:port")]
 _Topic = Annotated[str, typer.Option(help="only those that came from this topic (or venue)")]
-_Reason = Annotated[str, typer.Option(help="only those whose reason holds this text")]
+_Reason = Annotated[str, typer.Option(help="only those whose reason contains this text")]
 _Field = Annotated[str, typer.Option(help="only those about this field")]
 _At = Annotated[list[str] | None, typer.Option("--at", help="only this one, as listed: PARTITION:OFFSET (repeatable)")]
 
@@ -31,10 +31,10 @@ def list_(
     reason: _Reason = "",
     field: _Field = "",
     at: _At = None,
-    limit: Annotated[int, typer.Option(min=1, help="show the last so many")] = 20,
-    json: Annotated[bool, typer.Option("--json", help="whole dead letters as JSON lines, with their place")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="number of dead letters to show")] = 20,
+    json: Annotated[bool, typer.Option("--json", help="dead letters as JSON lines, with partition and offset")] = False,
 ) -> None:
-    """Show dead letters: reasons counted, then the last ones with their place, reason and first bytes.
+    """Show dead letters: reasons with counts, then the last ones with partition, offset, reason and first bytes.
 
     Example: signals dead-letter list --kafka 127.0.0.1:9092 --reason price --limit 5
     """
@@ -43,8 +43,8 @@ def list_(
     from rich.console import Console
     from rich.table import Table
 
-    letters, unreadable = _read(kafka)
-    found = _chosen(letters, topic, reason, field, at)
+    dead_letters, unreadable = _read(kafka)
+    found = _chosen(dead_letters, topic, reason, field, at)
     if json:
         import msgspec
 
@@ -61,13 +61,15 @@ def list_(
     shown = Table("at", "from", "field", "reason", "message", "", title=f"The last {min(limit, len(found))}")
     for one in found[-limit:]:
         text = one.payload[:60].decode(errors="backslashreplace")
-        held = one.letter
-        cells = (one.place, one.source, held.field, held.reason, text, "put back" if one.requeued else "")
+        letter = one.letter
+        cells = (one.place, one.source, letter.field, letter.reason, text, "requeued" if one.requeued else "")
         shown.add_row(*map(_plain, cells))
     if found:
         console.print(counted)
         console.print(shown)
-    typer.echo(f"{len(found)} of {len(letters)} dead letters" + (f", {unreadable} unreadable" if unreadable else ""))
+    typer.echo(
+        f"{len(found)} of {len(dead_letters)} dead letters" + (f", {unreadable} unreadable" if unreadable else "")
+    )
 
 
 @dead_letter_app.command()
@@ -77,25 +79,25 @@ def requeue(
     reason: _Reason = "",
     field: _Field = "",
     at: _At = None,
-    every: Annotated[bool, typer.Option("--all", help="all of them, where no filter is given")] = False,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="mend a field first: FIELD=JSON (repeatable)")] = None,
-    again: Annotated[bool, typer.Option("--again", help="also what was put back before")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be put back")] = False,
-    save: Annotated[Path | None, typer.Option(help="write the original bytes here first, one message a line")] = None,
+    every: Annotated[bool, typer.Option("--all", help="all of them, if no filter is given")] = False,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="fix a field first: FIELD=JSON (repeatable)")] = None,
+    again: Annotated[bool, typer.Option("--again", help="also those already requeued")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only print what would be requeued")] = False,
+    save: Annotated[Path | None, typer.Option(help="first write the original bytes here, one message per line")] = None,
 ) -> None:
-    """Put messages back on the topics they came from, as they were or with fields mended; each only once.
+    """Requeue messages to the topics they came from, unchanged or with fields fixed; each only once.
 
-    What fails again becomes a new dead letter, which is known and left alone unless --again is given.
+    A message that fails again becomes a new dead letter, which is skipped unless --again is given.
 
     Example: signals dead-letter requeue --kafka 127.0.0.1:9092 --at 0:17 --set close=101.5 --dry-run
     """
     from connectors.kafka.dead_letters import requeue as put_back
 
     if not (topic or reason or field or at or every):
-        _stop("say which: --topic, --reason, --field, --at PARTITION:OFFSET, or --all")
+        _stop("choose which: --topic, --reason, --field, --at PARTITION:OFFSET, or --all")
     changes = _changes(set_ or [])
-    letters, _ = _read(kafka)
-    found = _chosen(letters, topic, reason, field, at)
+    dead_letters, _ = _read(kafka)
+    found = _chosen(dead_letters, topic, reason, field, at)
     if save is not None:
         save.write_bytes(b"".join(one.payload + b"\n" for one in found))
     if dry_run:
@@ -109,8 +111,8 @@ def requeue(
             else:
                 sent += 1
     except ConnectionError as error:
-        _stop(f"{error} ({sent} were put back before that)")
-    typer.echo(f"{sent} put back, {len(found) - sent} left")
+        _stop(f"{error} ({sent} were requeued before that)")
+    typer.echo(f"{sent} requeued, {len(found) - sent} left")
     if found and not sent:
         raise typer.Exit(1)
 
@@ -124,7 +126,7 @@ def _show(found: list[Letter], changes: dict[str, object], again: bool) -> None:
             body = repaired(one.payload, changes).decode(errors="backslashreplace")
         except ValueError as error:
             body = f"cannot: {error}"
-        note = " (was put back before: needs --again)" if one.requeued and not again else ""
+        note = " (already requeued: needs --again)" if one.requeued and not again else ""
         typer.echo(f"{one.place} -> {one.letter.topic}{note}: {body[:200]}")
     typer.echo(f"{len(found)} chosen, nothing sent")
 
@@ -138,17 +140,17 @@ def _read(kafka: str) -> tuple[list[Letter], int]:
         _stop(str(error))
 
 
-def _chosen(letters: list[Letter], topic: str, reason: str, field: str, at: list[str] | None) -> list[Letter]:
+def _chosen(dead_letters: list[Letter], topic: str, reason: str, field: str, at: list[str] | None) -> list[Letter]:
     from connectors.kafka.dead_letters import chosen
 
-    found = chosen(letters, topic, reason, field, at or ())
+    found = chosen(dead_letters, topic, reason, field, at or ())
     if at and (unknown := set(at) - {one.place for one in found}):
-        _stop(f"--at {', '.join(sorted(unknown))}: no such dead letter (or another filter leaves it out)")
+        _stop(f"--at {', '.join(sorted(unknown))}: no such dead letter (or another filter excludes it)")
     return found
 
 
 def _changes(texts: list[str]) -> dict[str, object]:
-    """``FIELD=JSON`` of each option; text that is no JSON is taken as text.
+    """``FIELD=JSON`` of each option; text that is not JSON is taken as a string.
 
     >>> _changes(["close=1.5", "symbol=AAPL", "final=true"])
     {'close': 1.5, 'symbol': 'AAPL', 'final': True}
@@ -168,7 +170,7 @@ def _changes(texts: list[str]) -> dict[str, object]:
 
 
 def _general(reason: str) -> str:
-    """The reason without its figures, so that equal ones count together.
+    """The reason without its numbers, so that similar ones count together.
 
     >>> _general("close -1.5 is not above 0")
     'close # is not above #'
@@ -179,7 +181,7 @@ def _general(reason: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that rich prints as it is."""
+    """Text that rich prints unchanged."""
     from rich.markup import escape
 
     return escape(text)

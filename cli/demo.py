@@ -25,20 +25,20 @@ def demo(
     ] = None,
     timeframe: Annotated[str, typer.Option(help="Timeframe of the file's bars (default: found in the file).")] = "",
     symbol: Annotated[str, typer.Option(help="Symbol of a file without a symbol column.")] = "",
-    speed: Annotated[float, typer.Option(help="Bars a second; 0 plays as fast as it goes.", min=0)] = 50.0,
+    speed: Annotated[float, typer.Option(help="Bars per second; 0: as fast as possible.", min=0)] = 50.0,
     bundle: Annotated[str, typer.Option(help="Model bundle: a shipped name or a folder.")] = "daily-swing",
     venues: Annotated[
         str, typer.Option(help="'simulated': bars from simulated venues, through ingestion and the bars job.")
     ] = "",
     port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.", min=0, max=65535)] = 0,
-    exit_when_done: Annotated[bool, typer.Option(help="End when every bar has been processed.")] = False,
+    exit_when_done: Annotated[bool, typer.Option(help="Exit when every bar has been processed.")] = False,
     folder: Annotated[Path | None, typer.Option(help="Keep logs and state here (default: a temporary folder).")] = None,
 ) -> None:
     """Run the whole system on this machine: broker, Redis, both Flink jobs, the relay and its page; Ctrl-C ends it all.
 
     Example: signals demo --bars minutes.parquet --speed 0
     """
-    # A closed terminal or `kill` ends the demo as Ctrl-C does: every process it started goes with it.
+    # A closed terminal or `kill` ends the demo as Ctrl-C does: every process it started ends too.
     # SIGINT too: a shell ignores it for a program that it starts in the background.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)

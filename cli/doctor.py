@@ -1,4 +1,4 @@
-"""``signals doctor``: what this machine lacks to run the system, each with its fix."""
+"""``signals doctor``: reports what this machine lacks to run the system, and how to fix it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 
 
 class Finding(NamedTuple):
-    """One thing looked at: fine or not, what was found, and how to mend it."""
+    """One check: passed or not, what was found, and how to fix it."""
 
     name: str
     ok: bool
@@ -30,10 +30,10 @@ def register(app: typer.Typer) -> None:
 def doctor(
     kafka: str = typer.Option("", help="also try this Kafka address, host:port", envvar="SIGNALS_KAFKA"),
     redis: str = typer.Option("", help="also try this Redis URL", envvar="SIGNALS_REDIS"),
-    venues: str = typer.Option("", help="also demand the keys of these venues, comma-separated"),
-    port: list[int] = typer.Option([], help="also see that this port is free (repeatable)"),  # noqa: B008
+    venues: str = typer.Option("", help="also require the keys of these venues, comma-separated"),
+    port: list[int] = typer.Option([], help="also check that this port is free (repeatable)"),  # noqa: B008
 ) -> None:
-    """Look at everything the system needs; exit status 1 if anything is missing.
+    """Check everything the system needs; exit status 1 if anything is missing.
 
     Example: signals doctor --kafka 127.0.0.1:9092 --redis redis://127.0.0.1:6379/0 --venues alpaca --port 8000
     """
@@ -47,7 +47,7 @@ def doctor(
         if not finding.ok:
             failed += 1
             console.print(f"        fix: {finding.fix}", markup=False)
-    console.print("everything is here" if not failed else f"{failed} to mend")
+    console.print("nothing is missing" if not failed else f"{failed} to fix")
     raise typer.Exit(1 if failed else 0)
 
 
@@ -79,9 +79,9 @@ def _java() -> Finding:
         java = find_java()
     except MissingError as error:
         return Finding("Java 17", False, str(error), fix)
-    said = subprocess.run([str(java), "-version"], capture_output=True, text=True).stderr.splitlines()[0]
-    major = said.split('"')[1].split(".")[0] if '"' in said else "0"
-    return Finding("Java 17", major.isdigit() and int(major) >= 17, f"{said} ({java})", fix)
+    version = subprocess.run([str(java), "-version"], capture_output=True, text=True).stderr.splitlines()[0]
+    major = version.split('"')[1].split(".")[0] if '"' in version else "0"
+    return Finding("Java 17", major.isdigit() and int(major) >= 17, f"{version} ({java})", fix)
 
 
 def _maven() -> Finding:
@@ -164,7 +164,7 @@ def _free(port: int) -> Finding:
         with socket.create_server(("127.0.0.1", port)):
             return Finding(f"Port {port}", True, "free")
     except (OSError, OverflowError) as error:
-        return Finding(f"Port {port}", False, str(error), f"end what listens there (ss -ltnp 'sport = :{port}')")
+        return Finding(f"Port {port}", False, str(error), f"stop what listens there (ss -ltnp 'sport = :{port}')")
 
 
 def _clock() -> Finding:
@@ -172,14 +172,16 @@ def _clock() -> Finding:
 
     now = time.gmtime()
     found = time.strftime("%Y-%m-%d %H:%M:%S UTC", now)
-    kept = _kept_by_ntp()
-    if kept is not None:
-        found += ", kept by NTP" if kept else ", not kept by NTP (fine for a demo; live: apt-get install chrony)"
+    synchronised = _synchronised_by_ntp()
+    if synchronised is not None:
+        found += (
+            ", synchronised by NTP" if synchronised else ", not by NTP (fine for a demo; live: apt-get install chrony)"
+        )
     return Finding("Clock", now.tm_year >= 2024, found, "set the clock: apt-get install chrony")
 
 
-def _kept_by_ntp() -> bool | None:
-    """Whether the kernel says that something keeps its clock right; None if it cannot be asked."""
+def _synchronised_by_ntp() -> bool | None:
+    """Whether the kernel's clock is synchronised; None if that cannot be determined."""
     import ctypes
 
     try:
@@ -191,7 +193,7 @@ def _kept_by_ntp() -> bool | None:
 
 
 def _clocks_agree(redis: str) -> Finding:
-    """Redis beside this machine: an age of a signal is the difference of two clocks."""
+    """Compares Redis's clock with this machine's: the age of a signal is the difference of the two."""
     import time
 
     from connectors.redis.client import connect
@@ -199,14 +201,14 @@ def _clocks_agree(redis: str) -> Finding:
     try:
         client = connect(redis)
         before = time.time()
-        told: Any = client.time()
-        seconds, micros = told
+        server_time: Any = client.time()
+        seconds, micros = server_time
         apart = seconds + micros / 1e6 - (before + time.time()) / 2
         client.close()
-    except Exception as error:  # the line above has said what is wrong with Redis
-        return Finding("Clocks", False, f"Redis did not tell its time: {error}", "see the line above")
+    except Exception as error:  # the line above has reported what is wrong with Redis
+        return Finding("Clocks", False, f"Redis did not report its time: {error}", "see the line above")
     found = f"Redis's is {apart * 1000:+.0f} ms from this one"
-    return Finding("Clocks", abs(apart) < 1, found, "let NTP keep both machines' clocks: apt-get install chrony")
+    return Finding("Clocks", abs(apart) < 1, found, "synchronise both machines' clocks by NTP: apt-get install chrony")
 
 
 def _sign_in() -> Finding:
@@ -221,20 +223,20 @@ def _sign_in() -> Finding:
         kafka.client_options()
         user = "user and password" if security_options("rediss://").get("password") else "no password"
     except ConnectionError as error:
-        return Finding("Sign-in", False, str(error), "mend the variable named (docs/deployment.md)")
+        return Finding("Sign-in", False, str(error), "fix the variable named (docs/deployment.md)")
     signed = "signed bundles only" if os.environ.get("SIGNALS_BUNDLE_PUBLIC_KEY") else "bundles need no signature"
     return Finding("Sign-in", True, f"Kafka {kafka.protocol} {kafka.username}".strip() + f", Redis {user}, {signed}")
 
 
 def _keys(venues: str) -> Finding:
-    """Which venues have what they need; those that were named must."""
+    """Which venues have the keys they need; those named explicitly must."""
     from connectors.settings.ingest import SettingsError, load
 
     wanted = [name.strip() for name in venues.split(",") if name.strip()]
     try:
         settings = load(None, **({"venues": wanted} if wanted else {}))
     except (SettingsError, ConnectionError) as error:
-        return Finding("Venue keys", False, str(error).replace("\n", "; "), "mend the setting named")
+        return Finding("Venue keys", False, str(error).replace("\n", "; "), "fix the setting named")
     lacking = {name: settings.venue(name).missing() for name in settings.venues}
     found = ", ".join(f"{name}: {'no key' if missing else 'ready'}" for name, missing in lacking.items())
     lines = [line for missing in lacking.values() for line in missing]

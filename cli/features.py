@@ -14,17 +14,17 @@ def features(
     timeframe: Annotated[
         str | None, typer.Option(help="1s 1m 5m 1h 1d; default: the file's own, else guessed.")
     ] = None,
-    symbol: Annotated[str | None, typer.Option(help="Symbol of a file that names none.")] = None,
+    symbol: Annotated[str | None, typer.Option(help="Symbol of a file without a symbol column.")] = None,
     config: Annotated[Path | None, typer.Option(help="FeatureConfig as JSON (default: the whole catalogue).")] = None,
     calendar: Annotated[str | None, typer.Option(help="XNYS or 24/7 for all symbols (default: by symbol).")] = None,
     side_inputs: Annotated[
         Path | None, typer.Option(help="News, option summaries and splits: JSON lines of messages, plain or gzip.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads (default: one a core).")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads (default: one per core).")] = None,
 ) -> None:
-    """Compute every feature of every bar of FILE, as the live job would: one row a bar, in the file's order.
+    """Compute every feature of every bar of FILE, as the live job would: one row per bar, in the file's order.
 
-    Rows that are no bars are reported with their line and left out. Training reads only this.
+    Rows that are not bars are reported with their line and left out. Training reads only this.
 
     Example: signals features bars.csv.gz --timeframe 1m --out features.parquet
     """
@@ -54,7 +54,7 @@ def features(
     for reject in rejects[:20]:
         console.print(f"line {reject.line}: {reject.reason} ({reject.field}={reject.value!r})", highlight=False)
     if len(rejects) > 20:
-        console.print(f"… and {len(rejects) - 20:,} more rows that are no bars", highlight=False)
+        console.print(f"… and {len(rejects) - 20:,} more rows that are not bars", highlight=False)
     columns = (TextColumn("features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     began = time.perf_counter()
     with Progress(*columns, console=console) as bar:
@@ -78,7 +78,7 @@ def features(
 
 
 def read_side_inputs(path: Path) -> list[object]:
-    """Messages of a JSON-lines file: News, OptionSummary or a split event, told apart by their fields."""
+    """Messages of a JSON-lines file: News, OptionSummary or a split event, distinguished by their fields."""
     import gzip
 
     import msgspec

@@ -1,4 +1,4 @@
-"""``signals parse``, ``signals bars`` and ``signals ingest``: market data in, the pipeline's messages out."""
+"""``signals parse``, ``signals bars`` and ``signals ingest``: market data to the pipeline's messages."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def _lines(file: Path) -> Iterator[bytes]:
 
 def parse(
     venue: Annotated[str, typer.Argument(help=f"one of {', '.join(venue_names())}")],
-    file: Annotated[Path, typer.Argument(help="one JSON frame a line (.gz read too; - is standard input)")],
+    file: Annotated[Path, typer.Argument(help="one JSON frame per line (also .gz; - is standard input)")],
     time_unit: Annotated[str, typer.Option(help="ms or us, for a venue whose times may be either (Binance)")] = "ms",
 ) -> None:
-    """Print the messages that recorded frames become, as JSON lines; rejects and their reasons go to stderr.
+    """Parse recorded frames and print their messages as JSON lines; rejects and their reasons go to stderr.
 
-    A line is a frame as it came over the socket, raw or wrapped as a combined stream, with or without a leading local
+    A line is a frame as received from the socket, raw or wrapped as a combined stream, with or without a leading local
     time stamp in nanoseconds.
 
     Example: signals parse binance tests/fixtures/venues/binance/ws_events.json
@@ -78,13 +78,13 @@ def parse(
 
 
 def bars(
-    file: Annotated[Path, typer.Argument(help="trades, one JSON message a line, as `signals parse` prints them")],
+    file: Annotated[Path, typer.Argument(help="trades, one JSON message per line, as `signals parse` prints them")],
     timeframe: Annotated[str, typer.Option(help="1s, 1m, 5m, 1h or 1d")] = "1m",
     calendar: Annotated[str, typer.Option(help="exchange calendar for days, as XNYS, CMES or 24/7")] = "",
 ) -> None:
-    """Print the bars that trades become, as JSON lines; lines that are no trades go to stderr with the reason.
+    """Build bars from trades and print them as JSON lines; lines that are not trades go to stderr with the reason.
 
-    The SQL is that of the bars job. Bars are ordered by symbol and start; other messages than trades are passed over.
+    The SQL is that of the bars job. Bars are ordered by symbol and start; messages other than trades are skipped.
 
     Example: signals parse binance FILE | signals bars - --timeframe 1m
     """
@@ -114,10 +114,10 @@ def bars(
                 yield decode(line, Trade)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 try:
-                    held = msgspec.json.decode(line)
+                    fields = msgspec.json.decode(line)
                 except (msgspec.DecodeError, UnicodeDecodeError):
-                    held = None
-                if isinstance(held, dict) and any(name in held for name in others):
+                    fields = None
+                if isinstance(fields, dict) and any(name in fields for name in others):
                     continue
                 print(f"line {number}: {error}: {line.decode(errors='backslashreplace').strip()}", file=sys.stderr)
 
@@ -140,12 +140,12 @@ def ingest(
     venues: Annotated[str, typer.Option(help=f"comma-separated, of {', '.join(venue_names())}")] = "",
     kafka: Annotated[str, typer.Option(help="bootstrap address, host:port")] = "",
     config: Annotated[Path | None, typer.Option(help="settings file (default: signals.toml)")] = None,
-    metrics_port: Annotated[int, typer.Option(help="port of /metrics; 0: a free one, printed")] = -1,
-    metrics_host: Annotated[str, typer.Option(help="address that /metrics is served on")] = "",
-    redis: Annotated[str, typer.Option(help="redis://host:port/0: tell the relay's system page of each venue")] = "",
-    check: Annotated[bool, typer.Option(help="only say what is missing")] = False,
+    metrics_port: Annotated[int, typer.Option(help="port of /metrics; 0: a free port, printed")] = -1,
+    metrics_host: Annotated[str, typer.Option(help="address on which /metrics is served")] = "",
+    redis: Annotated[str, typer.Option(help="redis://host:port/0: report each venue to the relay's system page")] = "",
+    check: Annotated[bool, typer.Option(help="only report what is missing")] = False,
 ) -> None:
-    """Bring market data into Kafka from every configured source at once, until Ctrl-C.
+    """Ingest market data into Kafka from every configured source, until Ctrl-C.
 
     Example: ALPACA_API_KEY=... ALPACA_SECRET_KEY=... signals ingest --venues alpaca,binance_us
     """

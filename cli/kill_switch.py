@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 _Kafka = Annotated[str, typer.Option(help="Kafka bootstrap address, host:port")]
 _Symbol = Annotated[str, typer.Option(help="one symbol; * for all")]
 _Groups = Annotated[int, typer.Option(min=1, help="symbol groups of the job (its --groups)")]
-_At = Annotated[int | None, typer.Option(help="event time in epoch ms from which it holds; default: now")]
+_At = Annotated[int | None, typer.Option(help="event time in epoch ms from which it applies; default: now")]
 _Reason = Annotated[str, typer.Option(help="kept with the message")]
 _Topic = Annotated[str, typer.Option(help="the job's --kill-switch-topic")]
 

@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _wrong(message: str) -> typer.Exit:
-    """Say what is wrong with the command's input; exit code 2."""
+    """Print what is wrong with the command's input; exit code 2."""
     typer.echo(f"signals: {message}", err=True)
     return typer.Exit(2)
 
@@ -36,13 +36,13 @@ def outcomes(
     splits: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="symbol, effective_ms, ratio (new shares for one)")
     ] = None,
-    timeframe: Annotated[str | None, typer.Option(help="of the bars, where the file does not say: 1m, 1h, 1d")] = None,
+    timeframe: Annotated[str | None, typer.Option(help="of the bars, if the file does not name it: 1m, 1h, 1d")] = None,
     cost_bps: Annotated[float, typer.Option(min=0.0, help="costs of a round trip, basis points")] = 0.0,
     updates: Annotated[bool, typer.Option("--updates", help="write every update, not only each signal's last")] = False,
 ) -> None:
-    """Follow signals over bars from files to their end, by the rules the running tracker has.
+    """Track signals over bars from files to their end, by the rules of the running tracker.
 
-    A signal meets the bars of its own symbol and timeframe. Still open signals are written as active.
+    A signal is tracked over the bars of its own symbol and timeframe. Open signals are written as active.
 
     Example: signals outcomes --bars bars.csv --signals signals.jsonl --out outcomes.jsonl --cost-bps 10
     """
@@ -61,30 +61,30 @@ def outcomes(
     if len(rejects) > 10:
         typer.echo(f"skipped {len(rejects) - 10} more bars", err=True)
     tracker = Tracker(cost_bps=cost_bps)
-    told = tracker.take(made, path, split)
-    told += tracker.expire(max((bar.end_ms for bar in path), default=0))
+    outcomes = tracker.take(made, path, split)
+    outcomes += tracker.expire(max((bar.end_ms for bar in path), default=0))
     unseen = {(one.symbol, one.timeframe) for one in made} - {(bar.symbol, bar.timeframe) for bar in path}
     for symbol, frame in sorted(unseen):
         typer.echo(f"no bars of {symbol} {frame} in {bars}: its signals cannot end by price", err=True)
-    told.sort(key=lambda one: (one.updated_ms, one.signal_id))
+    outcomes.sort(key=lambda one: (one.updated_ms, one.signal_id))
     try:
-        count = write_messages(out, told if updates else latest(told))
+        count = write_messages(out, outcomes if updates else latest(outcomes))
     except OSError as error:
         raise _wrong(f"{out} cannot be written: {error.strerror or error}") from None
     typer.echo(f"{len(made)} signals, {len(path)} bars -> {count} outcomes in {out}")
-    _say_totals(told)
+    _say_totals(outcomes)
 
 
-def _say_totals(told: list[Outcome]) -> None:
+def _say_totals(outcomes: list[Outcome]) -> None:
     from models.outcomes.performance import summarise
 
-    history = summarise(told)
+    history = summarise(outcomes)
     ended = ", ".join(f"{row.count} {row.key}" for row in history.tables["exit"])
     typer.echo(f"finished {history.finished} ({ended or 'none'}), active {history.active}, void {history.void}")
     if history.total is not None:
         total = history.total
         typer.echo(
-            f"P&L {total.total_pnl_percent:+.6f} % in all, {total.mean_pnl_percent:+.6f} % a signal; "
+            f"P&L {total.total_pnl_percent:+.6f} % in all, {total.mean_pnl_percent:+.6f} % per signal; "
             f"hit rate {total.hit_rate:.1%}, max drawdown {total.max_drawdown_percent:.3f} points"
         )
 
@@ -137,7 +137,7 @@ def performance(
     html: Annotated[Path | None, typer.Option(dir_okay=False, help="write a page with plots too")] = None,
 ) -> None:
     """Print the history of finished signals: how many reached their target or ended with a profit, P&L in percent of
-    the entry (mean, total, deepest drawdown of the running total), mean hours held, and reliability.
+    the entry (mean, total, deepest drawdown of the running total), mean holding time in hours, and reliability.
 
     Example: signals performance --outcomes outcomes.jsonl --by symbol --html performance.html
     """
@@ -176,7 +176,7 @@ def _print_history(history: History, by: str) -> None:
             table.add_row(*_cells(row))
         console.print(table)
     if not by or by == "confidence":
-        table = Table(title="reliability: promised and come true", title_justify="left", min_width=78)
+        table = Table(title="reliability: predicted and observed", title_justify="left", min_width=78)
         for title in ("confidence", "count", "promised", "profit", "95 % interval"):
             table.add_column(title, justify="left" if title == "confidence" else "right")
         for one in history.reliability:
@@ -208,11 +208,11 @@ def verify_record(
     kafka: Annotated[str, typer.Option(help="read the topic of signals at HOST:PORT")] = "",
     topic: Annotated[str, typer.Option(help="topic of signals")] = "trading-signals",
     heads: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="last hash of each symbol, kept from before")
+        Path | None, typer.Option(dir_okay=False, help="last hash of each symbol, kept from an earlier run")
     ] = None,
     save_heads: Annotated[bool, typer.Option("--save-heads", help="write the heads found to that file")] = False,
 ) -> None:
-    """Prove that no signal was removed, altered or back-dated: follow the hash chain of each symbol.
+    """Verify that no signal was removed, altered or back-dated: check the hash chain of each symbol.
 
     A record cut off at its end shows only against heads kept elsewhere: keep the file of --heads apart and pass it
     each time. Exits with 1 when a problem is found.

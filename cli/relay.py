@@ -17,11 +17,11 @@ def relay(
     ] = "",
     flink: Annotated[
         list[str] | None,
-        typer.Option(help="Flink's REST address, for the system page: http://HOST:8081; may be given several times."),
+        typer.Option(help="Flink's REST address, for the system page: http://HOST:8081; repeatable."),
     ] = None,
     kafka: Annotated[str, typer.Option(help="Kafka, for the system page's consumer lag: HOST:PORT[,HOST:PORT].")] = "",
     kafka_group: Annotated[
-        list[str] | None, typer.Option(help="A consumer group to tell of (default: signals, outcomes, bars).")
+        list[str] | None, typer.Option(help="A consumer group to report (default: signals, outcomes, bars).")
     ] = None,
 ) -> None:
     """Serve signals over WebSocket, and the dashboard, at a printed address.
@@ -31,7 +31,7 @@ def relay(
     from relay.server import main
 
     given: dict[str, Any] = {"redis_url": redis, "host": host, "port": port, "demo_user": demo_user}
-    # Only what was given: the rest comes from the environment.
+    # Only the options given: the rest comes from the environment.
     given |= {
         name: value
         for name, value in {

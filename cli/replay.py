@@ -1,4 +1,4 @@
-"""``signals replay``: a range of the Kafka log again, as fast as it goes, with the same signals as then."""
+"""``signals replay``: replays a range of the Kafka log as fast as possible and emits the same signals."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def replay(
     end: Annotated[str, typer.Option("--to", help="Stop before this bar end, in the same form.")] = "",
     kafka: Annotated[str, typer.Option(help="Kafka address, host:port.", envvar="SIGNALS_KAFKA")] = "127.0.0.1:9092",
     bars_topic: Annotated[str, typer.Option(help="Topic of bars.")] = "market-data-bars",
-    out_prefix: Annotated[str, typer.Option(help="Put before the name of each output topic.")] = "replay-",
+    out_prefix: Annotated[str, typer.Option(help="Prefix of each output topic's name.")] = "replay-",
     bundle: Annotated[str, typer.Option(help="Model bundle: a shipped name or a folder.")] = "daily-swing",
     parallelism: Annotated[int, typer.Option(help="Parallel instances.", min=1)] = 1,
 ) -> None:
-    """Read the log from its beginning, write what follows from the bars of the range, and stop.
+    """Read the log from its beginning, write the output of the bars of the range, and stop.
 
-    Bars before the range are read too, because they are the state that the range began with: the signals are the same,
+    Bars before the range are read too, because they build the state that the range began with: signals are the same,
     byte for byte but for `emitted_ms`. They go to topics of their own (`replay-trading-signals`, `replay-features`,
     `replay-dead-letter`), not to Redis. Any other option of `signals run` is passed on: give --policy, --groups and
-    the topics of halts and the kill switch as the running job has them.
+    the topics of halts and the kill switch as set for the running job.
 
     Example: signals replay --kafka 127.0.0.1:9092 --from 2010-03-01 --to 2010-06-01
     """
@@ -46,7 +46,7 @@ def replay(
 
 
 def time_ms(text: str, option: str) -> int:
-    """Epoch milliseconds of a date, a date and time (UTC where no zone is given), or a number that is them already.
+    """Epoch milliseconds of a date, a date and time (UTC if no zone is given), or epoch milliseconds.
 
     >>> time_ms("2010-03-01", "--from"), time_ms("1267401600000", "--from")
     (1267401600000, 1267401600000)

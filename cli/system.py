@@ -29,14 +29,14 @@ def _default_folder() -> Path:
 
 
 _Folder = Annotated[
-    Path, typer.Option("--state", envvar="SIGNALS_STATE", help="folder of logs, data and what runs", show_default=False)
+    Path, typer.Option("--state", envvar="SIGNALS_STATE", help="folder of logs, data and state", show_default=False)
 ]
 
 
 def up(
     state: _Folder = _default_folder(),  # noqa: B008 - typer reads the default once
     venues: Annotated[
-        str, typer.Option(help="take in these venues, comma-separated; none: publish bars yourself")
+        str, typer.Option(help="ingest from these venues, comma-separated; none: publish bars yourself")
     ] = "",
     config: Annotated[Path | None, typer.Option(help="settings file of ingestion and bars", exists=True)] = None,
     build_bars: Annotated[bool, typer.Option("--build-bars", help="build bars from trades (one more JVM)")] = False,
@@ -48,7 +48,7 @@ def up(
 ) -> None:
     """Start the whole system in the background: broker, Redis, the jobs, the relay, and ingestion if venues are named.
 
-    Data, logs and checkpoints stay in the state folder: after `signals down`, `signals up` goes on where it was.
+    Data, logs and checkpoints stay in the state folder: after `signals down`, `signals up` resumes from there.
 
     Example: signals up --venues binance_us --demo-user dynamic
     """
@@ -62,45 +62,45 @@ def up(
 
     state.mkdir(parents=True, exist_ok=True)
     if (running := read_state(state)) is not None:
-        _stop(f"it runs already (pid {running.pid}, state in {state}): see `signals status`, end it by `signals down`")
+        _stop(f"already running (pid {running.pid}, state in {state}): see `signals status`, end it by `signals down`")
     plan = Plan(
         kafka=kafka, redis=redis, venues=venues, config=str(config.resolve()) if config else "", port=port,
         bundle=str(Path(bundle).resolve()) if Path(bundle).is_dir() else bundle, demo_user=demo_user,
         build_bars=build_bars,
     )  # fmt: skip
     (state / "plan.json").write_bytes(msgspec.json.encode(plan))
-    log = state / "keeper.log"
-    begun = log.stat().st_size if log.exists() else 0
+    log = state / "supervisor.log"
+    start = log.stat().st_size if log.exists() else 0
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     with open(log, "ab") as output:
-        keeper = subprocess.Popen(
+        supervisor = subprocess.Popen(
             [sys.executable, "-m", "cli.local.supervisor", str(state)], stdin=subprocess.DEVNULL, stdout=output,
             stderr=subprocess.STDOUT, start_new_session=True, cwd=state,
             env=os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
-    deadline, told = time.monotonic() + _START_S, 0
+    deadline, printed = time.monotonic() + _START_S, 0
     while True:
-        text = log.read_bytes()[begun:].decode(errors="replace")
+        text = log.read_bytes()[start:].decode(errors="replace")
         lines = text.splitlines()
-        for line in lines[told:]:
+        for line in lines[printed:]:
             typer.echo(line)
-        told = len(lines)
-        held = read_state(state)
-        if held is not None and held.ready:
+        printed = len(lines)
+        running = read_state(state)
+        if running is not None and running.ready:
             break
-        if keeper.poll() is not None:
-            _stop(f"it ended while starting; the lines above say why, and {log}")
+        if supervisor.poll() is not None:
+            _stop(f"it ended while starting; see the lines above and {log}")
         if time.monotonic() > deadline:
-            _stop(f"not ready in {_START_S:.0f} s; it goes on trying: see `signals status` and {log}")
+            _stop(f"not ready in {_START_S:.0f} s; still trying: see `signals status` and {log}")
         time.sleep(0.2)
-    typer.echo(f"Kafka {held.kafka}, Redis {held.redis}, page {held.page}; `signals status` shows health")
+    typer.echo(f"Kafka {running.kafka}, Redis {running.redis}, page {running.page}; `signals status` shows health")
 
 
 def down(
     state: _Folder = _default_folder(),  # noqa: B008
     wait_s: Annotated[float, typer.Option(min=1, help="end parts by force after this long")] = 60.0,
 ) -> None:
-    """End everything that `signals up` started here, by process id, and wait until it has ended.
+    """Stop everything that `signals up` started here, by process id, and wait until it has ended.
 
     Example: signals down --wait-s 30
     """
@@ -108,14 +108,14 @@ def down(
 
     from cli.local.supervisor import alive, read_state
 
-    held = read_state(state)
-    if held is None:
+    running = read_state(state)
+    if running is None:
         typer.echo(f"nothing runs (state in {state})")
         return
     with contextlib.suppress(psutil.NoSuchProcess):
-        keeper = psutil.Process(held.pid)
-        family = [*keeper.children(recursive=True), keeper]
-        keeper.terminate()
+        supervisor = psutil.Process(running.pid)
+        family = [*supervisor.children(recursive=True), supervisor]
+        supervisor.terminate()
         deadline = time.monotonic() + wait_s
         while (left := [process for process in family if alive(process)]) and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -123,7 +123,7 @@ def down(
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
                 typer.echo(f"ended by force: pid {process.pid}")
-    typer.echo(f"ended: {', '.join(part.name for part in held.parts)}")
+    typer.echo(f"ended: {', '.join(part.name for part in running.parts)}")
 
 
 def status(
@@ -140,46 +140,57 @@ def status(
 
     from cli.local.supervisor import read_state
 
-    held = read_state(state)
-    if held is None:
+    running = read_state(state)
+    if running is None:
         typer.echo("{}" if json else f"nothing runs (state in {state}): `signals up` starts it")
         raise typer.Exit(3)
-    found = [(part, *health(part, held)) for part in held.parts]
-    well = held.ready and all(ok for _, ok, _ in found)
+    found = [(part, *health(part, running)) for part in running.parts]
+    well = running.ready and all(ok for _, ok, _ in found)
     if json:
-        parts = [{**msgspec.structs.asdict(part), "ok": ok, "health": told} for part, ok, told in found]
-        whole = {"ok": well, "ready": held.ready, "kafka": held.kafka, "redis": held.redis, "page": held.page}
-        typer.echo(msgspec.json.encode(whole | {"pid": held.pid, "parts": parts}))
+        parts = [{**msgspec.structs.asdict(part), "ok": ok, "health": detail} for part, ok, detail in found]
+        whole = {
+            "ok": well,
+            "ready": running.ready,
+            "kafka": running.kafka,
+            "redis": running.redis,
+            "page": running.page,
+        }
+        typer.echo(msgspec.json.encode(whole | {"pid": running.pid, "parts": parts}))
     else:
-        table = Table("part", "pid", "health", "up", "restarts", "address", title=f"pid {held.pid}, state in {state}")
-        for part, ok, told in found:
+        table = Table(
+            "part", "pid", "health", "up", "restarts", "address", title=f"pid {running.pid}, state in {state}"
+        )
+        for part, ok, detail in found:
             colour = "green" if ok else "red"
             up_s = time.time() - part.started_s
             hours = f"{up_s // 3600:.0f} h {up_s % 3600 // 60:.0f} min"
             table.add_row(
-                part.name, str(part.pid), f"[{colour}]{told}[/]", hours, str(part.restarts or ""), part.address
+                part.name, str(part.pid), f"[{colour}]{detail}[/]", hours, str(part.restarts or ""), part.address
             )
         Console().print(table)
-        if not held.ready:
+        if not running.ready:
             typer.echo("it is still starting")
     raise typer.Exit(0 if well else 1)
 
 
 def logs(
     part: Annotated[
-        str, typer.Argument(help="kafka, redis, signals, outcomes, bars, relay, ingest or keeper")
-    ] = "keeper",
+        str, typer.Argument(help="kafka, redis, signals, outcomes, bars, relay, ingest or supervisor")
+    ] = "supervisor",
     state: _Folder = _default_folder(),  # noqa: B008
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="the last so many lines")] = 50,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on as lines come, until Ctrl-C")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="number of last lines to show")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="keep printing new lines, until Ctrl-C")] = False,
 ) -> None:
-    """Show what a part has printed; also after it ended.
+    """Show the output of a part; also after it ended.
 
     Example: signals logs relay --lines 20
     """
-    file = state / "keeper.log" if part == "keeper" else state / part / f"{part}.log"
+    file = state / "supervisor.log" if part == "supervisor" else state / part / f"{part}.log"
     if not file.exists():
-        known = ["keeper", *sorted(path.parent.name for path in state.glob("*/*.log") if path.stem == path.parent.name)]
+        known = [
+            "supervisor",
+            *sorted(path.parent.name for path in state.glob("*/*.log") if path.stem == path.parent.name),
+        ]
         _stop(f"no log of {part!r} in {state}; there are: {', '.join(known)}")
     for line in tail(file, lines):
         typer.echo(line)
@@ -200,8 +211,8 @@ def tail(file: Path, lines: int) -> Iterator[str]:
         yield from (line.rstrip("\n") for line in deque(stream, maxlen=lines))
 
 
-def health(part: Part, held: State) -> tuple[bool, str]:
-    """Whether a part does its work, and what it says of it."""
+def health(part: Part, running: State) -> tuple[bool, str]:
+    """Whether a part is healthy, and details."""
     import psutil
 
     from connectors.kafka.topics import require_broker
@@ -210,21 +221,21 @@ def health(part: Part, held: State) -> tuple[bool, str]:
     if part.failed:
         return False, "ended too often; see its log"
     if not part.pid or not psutil.pid_exists(part.pid):
-        return False, "ended; will be started again"
+        return False, "ended; will be restarted"
     try:
         if part.name == "kafka":
-            require_broker(held.kafka, timeout_s=5)
+            require_broker(running.kafka, timeout_s=5)
             return True, "answers"
         if part.name == "redis":
-            require_redis(held.redis, timeout_s=5)
+            require_redis(running.redis, timeout_s=5)
             return True, "answers"
         if part.name == "relay":
             return _fetch(f"{part.address}/healthz") is not None, "serves"
         if part.name == "ingest":
             return _venues(part.address)
-        if part.address and (told := _trouble(part)) is not None:
-            return told
-        return _lag(held.kafka, part.name)
+        if part.address and (trouble := _trouble(part)) is not None:
+            return trouble
+        return _lag(running.kafka, part.name)
     except (ConnectionError, OSError) as error:
         return False, str(error)
 
@@ -242,7 +253,7 @@ def _venues(address: str) -> tuple[bool, str]:
     connected: dict[str, bool] = {}
     for family in text_string_to_metric_families(_fetch(address)):
         if family.name == "ingest_connected":
-            for sample in family.samples:  # one a channel
+            for sample in family.samples:  # one per channel
                 venue = sample.labels["venue"]
                 connected[venue] = connected.get(venue, True) and bool(sample.value)
     away = sorted(venue for venue, there in connected.items() if not there)
@@ -252,7 +263,7 @@ def _venues(address: str) -> tuple[bool, str]:
 
 
 def _trouble(part: Part) -> tuple[bool, str] | None:
-    """What Flink says of a job that does not run (yet); None if it runs."""
+    """Why a job does not run (yet), as Flink reports it; None if it runs."""
     import msgspec
 
     try:
@@ -263,11 +274,11 @@ def _trouble(part: Part) -> tuple[bool, str] | None:
     if states == ["RUNNING"]:
         return None
     young = time.time() - part.started_s < _START_S
-    return young, f"{'starting' if young else 'does not run'}: {', '.join(states) or 'Flink does not answer yet'}"
+    return young, f"{'starting' if young else 'not running'}: {', '.join(states) or 'Flink does not answer yet'}"
 
 
 def _lag(kafka: str, group: str) -> tuple[bool, str]:
-    """How far behind the topics' ends the job's last checkpoint is."""
+    """How far the job's last checkpoint is behind the ends of its topics."""
     from connectors.kafka.lag import KafkaLag
 
     asked = KafkaLag(kafka, [group])

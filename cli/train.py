@@ -17,18 +17,19 @@ if TYPE_CHECKING:
 def train(
     config: Annotated[str, typer.Argument(help="TOML file, or the name of a shipped one (daily-swing, minute-day)")],
     bars: Annotated[
-        list[Path] | None, typer.Option(help="CSV, TSV or Parquet of bars (repeat for several), not the config's")
+        list[Path] | None,
+        typer.Option(help="CSV, TSV or Parquet of bars (repeat for several), instead of the config's"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="the bundle's folder; default ./bundles/NAME")] = None,
-    cutoff: Annotated[str, typer.Option(help="the first day kept from training, not the config's")] = "",
-    trials: Annotated[int | None, typer.Option(help="settings to try for each model, not the config's")] = None,
+    cutoff: Annotated[str, typer.Option(help="the first day excluded from training, instead of the config's")] = "",
+    trials: Annotated[int | None, typer.Option(help="settings to try per model, instead of the config's")] = None,
     journal: Annotated[Path | None, typer.Option(help="where a search resumes; default OUT.journal")] = None,
     report: Annotated[Path | None, typer.Option(help="the HTML report; default OUT.html")] = None,
-    seed: Annotated[int | None, typer.Option(help="not the config's")] = None,
+    seed: Annotated[int | None, typer.Option(help="instead of the config's")] = None,
 ) -> None:
     """Train a bundle: features, labels, search, walk-forward, calibration, thresholds, report.
 
-    Same bars, config and seed: the same files, byte for byte. The figures are told beside their baselines.
+    Same bars, config and seed: the same files, byte for byte. The figures are printed next to their baselines.
 
     Example: signals train daily-swing --out bundles/daily-swing
     """
@@ -102,7 +103,7 @@ def read_config(config: str) -> tuple[TrainConfig, Path]:
 
 
 def read_all(bars: list[Path], settings: TrainConfig, base: Path, say: Callable[[str], None] = print) -> pd.DataFrame:
-    """The bars of all files in time order; rows that are no bars are told and left out."""
+    """The bars of all files in time order; rows that are not bars are reported and left out."""
     import pandas as pd
 
     from connectors.files.bars import read_bars

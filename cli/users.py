@@ -1,4 +1,4 @@
-"""``signals users``: who may listen, and at which tier."""
+"""``signals users``: users of the relay, their tiers and tokens."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def tier(
 @app.command()
 def token(
     name: Name,
-    revoke: Annotated[bool, typer.Option("--revoke", help="Forget all of the user's tokens instead.")] = False,
+    revoke: Annotated[bool, typer.Option("--revoke", help="Revoke all of the user's tokens instead.")] = False,
     store: Store = DEFAULT_STORE,
 ) -> None:
     """Make an API token and show it, this once. Example: signals users token ann."""
@@ -94,7 +94,7 @@ def token(
     opened = _open(store)
     try:
         if revoke:
-            typer.echo(f"forgot {opened.revoke_tokens(name)} tokens of {name}")
+            typer.echo(f"revoked {opened.revoke_tokens(name)} tokens of {name}")
             return
         typer.echo(opened.issue_token(name))
     except UserError as error:
@@ -103,13 +103,13 @@ def token(
 
 @app.command()
 def off(name: Name, store: Store = DEFAULT_STORE) -> None:
-    """Shut a user out; open connections end within seconds. Example: signals users off ann."""
+    """Disable a user; open connections end within seconds. Example: signals users off ann."""
     _switch(name, False, store)
 
 
 @app.command()
 def on(name: Name, store: Store = DEFAULT_STORE) -> None:
-    """Let a user in again. Example: signals users on ann."""
+    """Enable a user again. Example: signals users on ann."""
     _switch(name, True, store)
 
 
@@ -120,7 +120,7 @@ def _switch(name: str, active: bool, store: str) -> None:
         _open(store).set_active(name, active)
     except UserError as error:
         _fail(error)
-    typer.echo(f"{name} is {'let in' if active else 'shut out'}")
+    typer.echo(f"{name} is {'enabled' if active else 'disabled'}")
 
 
 def register(app_: typer.Typer) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from models.messages import Bar, Outcome, Signal
 
-#: The sample's bars from this day on are new to the shipped daily bundle, which was trained on those before.
+#: The shipped daily bundle was trained on the sample's bars before this day.
 SAMPLE_FROM = "2010-01-01"
 _COLOURS = {"buy": "green", "sell": "red", "hold": "yellow"}
 
@@ -26,7 +26,7 @@ _COLOURS = {"buy": "green", "sell": "red", "hold": "yellow"}
 class Demo:
     """The parts of a running demo; ``stack`` ends them in reverse order."""
 
-    #: What the page calls the data.
+    #: Data mode that the page shows.
     mode = "replay"
 
     def __init__(self, stack: contextlib.ExitStack, home: Path, bundle: str, port: int) -> None:
@@ -47,11 +47,11 @@ class Demo:
         self.console.print(f"[dim]{time.monotonic() - self._began:5.1f} s[/]  {text}")
 
     def play(self, bars: Path | None, timeframe: str, symbol: str, speed: float, exit_when_done: bool) -> None:
-        """Start everything, publish the bars, show what comes out."""
+        """Start everything, publish the bars, print the results."""
         from cli.local.system import System
 
         table, rejects, source = self._read(bars, timeframe, symbol)
-        for part in ("kafka", "redis", "checkpoints"):  # a demo begins with empty topics, in a kept folder too
+        for part in ("kafka", "redis", "checkpoints"):  # a demo starts with empty topics, even in an existing folder
             shutil.rmtree(self._home / part, ignore_errors=True)
         self.say("starting a Kafka broker and a Redis server")
         system = System(self._home)
@@ -63,7 +63,7 @@ class Demo:
         job = system.job("signals", "--bundle", self._bundle, *checkpoints)
         follower = system.job(
             "outcomes", "--checkpoint-ms", "2000", *checkpoints,
-            "--history-hours", "1000000",  # the demo plays days in a second: three of them are soon over
+            "--history-hours", "1000000",  # the demo plays days in a second: three of them pass quickly
         )  # fmt: skip
         relay = system.relay(self._port, demo_user="dynamic")
         self.say(f"starting the Flink job (jobs/signals.py, bundle {self._bundle}) and the relay")
@@ -98,13 +98,13 @@ class Demo:
             self.say(f"[yellow]… and {len(rejects) - 20} more rejected lines[/], all in topic dead-letter")
         symbols = sorted(table.symbol.unique())
         if not len(table):
-            raise ValueError(f"{path.name}: none of its rows is a bar")
+            raise ValueError(f"{path.name}: it has no valid bar")
         shown = ", ".join(symbols[:8]) + (" …" if len(symbols) > 8 else "")
         self.say(f"{len(table):,} bars of {len(symbols)} symbols ({shown}), {len(rejects)} rejected")
         return table, rejects, path.name
 
     def _say_mode(self, redis_url: str) -> None:
-        """Tell the page what kind of data this is."""
+        """Report the data mode to the page."""
         from connectors.redis.client import connect
         from connectors.redis.keys import SYSTEM_STATUS
 
@@ -134,15 +134,15 @@ class Demo:
                         publisher.poll()
                         self._stopping.wait(ahead)
             publisher.flush()
-        except Exception as error:  # shown by the main thread, which ends the demo
+        except Exception as error:  # printed by the main thread, which ends the demo
             self._failure = f"publishing stopped: {error}"
         self.finished_publishing.set()
 
     def _watch(self, bootstrap: str, job: Any, follower: Any, page: str, exit_when_done: bool) -> None:
-        """Print signals and their ends as they come and keep one line of figures; returns when done.
+        """Print signals and their outcomes as they arrive, and one line of figures; returns when done.
 
-        ``follower``, the job that follows signals, is started after the first of them: two jobs that start at once
-        would hold each other up. ValueError if a part failed.
+        ``follower``, the outcomes job, is started after the first signal: two jobs that start at the same time
+        would delay each other. ValueError if a part failed.
         """
         from rich.live import Live
 
@@ -154,7 +154,7 @@ class Demo:
             while True:
                 self._print_new(counts, timeout_s=0.25)
                 if counts.signals and follower.process is None:
-                    self.say("starting the Flink job that follows signals to their end (jobs/outcomes.py)")
+                    self.say("starting the Flink job that tracks signals to their end (jobs/outcomes.py)")
                     self._stack.enter_context(follower)
                 figures = self._figures(counts)
                 self._show(figures, live)
@@ -168,7 +168,7 @@ class Demo:
                         self.say(f"still serving at {page}; Ctrl-C ends everything")
 
     def _print_new(self, counts: Counts, timeout_s: float) -> None:
-        """Signals and ends that have appeared since the last call; waits up to ``timeout_s`` for a signal."""
+        """Print new signals and outcomes since the last call; waits up to ``timeout_s`` for a signal."""
         for made in counts.new_signals(timeout_s):
             self._print_signal(made)
         for ended in counts.new_ends():
@@ -179,7 +179,7 @@ class Demo:
         return Figures(self.published, self.rejected, rows, dead, counts.signals, len(counts.ends))
 
     def _show(self, figures: Figures, live: Any) -> None:
-        """The line of figures: kept up to date on a terminal, every five seconds elsewhere."""
+        """The line of figures: updated in place on a terminal, printed every five seconds elsewhere."""
         line = figures.line()
         if figures.rows == 0:
             line += "   [dim](the job is starting: imports, state, warm-up)[/]"
@@ -193,7 +193,7 @@ class Demo:
         """ValueError with a part's log if it has ended, or with why publishing stopped."""
         for part in parts:
             if part.process is not None and part.process.poll() is not None:
-                raise ValueError(f"the {part.name} job ended; its log says:\n" + part.tail())
+                raise ValueError(f"the {part.name} job ended; end of its log:\n" + part.tail())
         if self._failure:
             raise ValueError(self._failure)
 
@@ -223,7 +223,7 @@ class Demo:
         if total is not None:
             self.say(
                 f"[bold]{total.count:,} signals ended[/]: {total.hit_rate:.0%} at their target, "
-                f"{total.win_rate:.0%} with a profit, {total.mean_pnl_percent:+.2f} % a signal before costs"
+                f"{total.win_rate:.0%} with a profit, {total.mean_pnl_percent:+.2f} % per signal before costs"
             )
 
     def _print_signal(self, made: Signal) -> None:

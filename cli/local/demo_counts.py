@@ -1,4 +1,4 @@
-"""What has come out of the demo's jobs so far, read from the topics themselves."""
+"""Output of the demo's jobs so far, counted from the topics themselves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Counts:
-    """What has come out of the jobs so far, read from the topics themselves."""
+    """Output of the jobs so far, counted from the topics themselves."""
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
@@ -20,7 +20,7 @@ class Counts:
         self._ends_consumer = self._connect("demo-ends")
         self._assigned: set[str] = set()
         self.signals = 0
-        #: The end of each signal that has one, by its id.
+        #: Final outcome of each finished signal, by id.
         self.ends: dict[str, Outcome] = {}
 
     def _connect(self, group: str) -> Any:
@@ -69,23 +69,23 @@ class Counts:
                 if outcome.status != "active":
                     self.ends[outcome.signal_id] = outcome
                     yield outcome
-                else:  # open, or open again: its end was taken back
+                else:  # open, or open again: its end was revoked
                     self.ends.pop(outcome.signal_id, None)
 
     def all_followed(self) -> bool:
-        """Whether the outcomes job has taken every bar and signal: the offsets of its last checkpoint say so."""
+        """Whether the outcomes job has read every bar and signal, by the offsets of its last checkpoint."""
         from confluent_kafka import KafkaException
 
-        held = self._connect("outcomes")
+        consumer = self._connect("outcomes")
         try:
             for topic in ("market-data-bars", "trading-signals"):
-                for at in held.committed(self._partitions(topic), timeout=5):
+                for at in consumer.committed(self._partitions(topic), timeout=5):
                     if max(at.offset, 0) < self._end(at):
                         return False
         except KafkaException:
             return False
         finally:
-            held.close()
+            consumer.close()
         return True
 
     def _end(self, partition: Any) -> int:
@@ -105,6 +105,6 @@ class Counts:
         return totals[0], totals[1]
 
     def close(self) -> None:
-        """Leave the broker."""
+        """Close the consumers."""
         self._consumer.close()
         self._ends_consumer.close()

@@ -1,4 +1,4 @@
-"""How far a demo has come: bars are processed, then signals are followed to their end, then it is over. Pure."""
+"""Progress of a demo: bars are processed, then signals are tracked to their end, then it is over. Pure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from enum import Enum
 
 
 class Phase(Enum):
-    """What a demo waits for."""
+    """Phase of a demo: what it waits for."""
 
     PROCESSING = "until every published bar has been processed"
-    FOLLOWING = "until the outcomes job has followed every signal"
+    FOLLOWING = "until the outcomes job has tracked every signal"
     OVER = "for nothing"
 
 
@@ -28,7 +28,7 @@ class Figures:
 
     @property
     def lag(self) -> int:
-        """Messages that were published and have become neither a row nor a dead letter."""
+        """Messages published that have become neither a row nor a dead letter."""
         return max(self.published + self.rejected - self.rows - self.dead, 0)
 
     def line(self) -> str:
@@ -44,13 +44,13 @@ class Figures:
 
 
 class Progress:
-    """The phase of a demo; :meth:`step` returns the phases that were left just now."""
+    """The phase of a demo; :meth:`step` returns the phases just completed."""
 
     def __init__(self) -> None:
         self.phase = Phase.PROCESSING
 
     def step(self, figures: Figures, all_published: bool, all_followed: Callable[[], bool]) -> list[Phase]:
-        """Take new figures into account; ``all_followed`` asks the broker, and only when it matters.
+        """Take new figures into account; ``all_followed`` queries the broker and is called only when needed.
 
         >>> progress = Progress()
         >>> len(progress.step(Figures(2, 0, 2, 0, 0, 0), True, lambda: False))

@@ -1,9 +1,9 @@
-"""``signals demo --venues simulated``: the whole way, from the venues' sockets to the page.
+"""``signals demo --venues simulated``: the whole path from the venues' sockets to the page.
 
     simulators ──WebSocket──> signals ingest ──trades──> jobs/bars.py ──daily bars──> jobs/signals.py ──> page
 
-Each venue is a server on loopback that speaks its own protocol and plays real trading days; a daily bar built from its
-trades is the real one. Each can be told to misbehave while the demo runs.
+Each venue is a server on loopback with its own protocol that plays real trading days; a daily bar built from its
+trades is the real one. Faults can be injected into each while the demo runs.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from urllib.request import urlopen
 
 from cli.local.demo import SAMPLE_FROM, Demo
 
-#: Bars a second when no pace is asked for: venues that play faster get out of step, and late trades revise bars.
+#: Bars per second by default: venues that play faster drift apart, and late trades revise bars.
 FULL_SPEED = 400.0
-#: Many days pass in a second here. Half a day of patience keeps one venue's trades from being late by another's; a
-#: partition that is behind for a while is waited for; what a faulty venue delivers late revises bars of a year.
+#: Many days pass in a second here. Half a day of lateness keeps one venue's trades from being late by another's; a
+#: partition that lags for a while is waited for; what a faulty venue delivers late revises bars of up to a year.
 _BARS_SETTINGS = '\n[bars]\ntimeframes = ["1d"]\nlate_s = 43200\nidle_s = 60\nrevise_h = 8760\n'
 _COUNTER = re.compile(r'^ingest_(messages|gaps|backfilled|rejected)_total\{(.*)venue="(\w+)"\} (\d+)', re.MULTILINE)
 
@@ -38,12 +38,12 @@ class VenuesDemo(Demo):
         return None, [], "venues"
 
     def _publish(self, bootstrap: str, table: Any, rejects: list[Any], source: str, speed: float) -> None:
-        # The processes end with the thread that started them, so this one stays until the demo is over.
+        # The processes end with the thread that started them, so this one lives until the demo is over.
         with contextlib.ExitStack() as stack:
             try:
                 self._run(stack, bootstrap, speed or FULL_SPEED)
-            except Exception as error:  # shown by the main thread, which ends the demo
-                self._failure = f"the venues' side stopped: {error}"
+            except Exception as error:  # printed by the main thread, which ends the demo
+                self._failure = f"the simulated venues stopped: {error}"
 
     def _run(self, stack: contextlib.ExitStack, bootstrap: str, speed: float) -> None:
         from cli.local.servers import PythonProcess
@@ -64,11 +64,11 @@ class VenuesDemo(Demo):
         stack.enter_context(bars)
         ingest = stack.enter_context(self._system.ingest(config=config))
         self.say(f"ingesting from {', '.join(name for name in ready if name != 'settings')}: {ingest.ready_text}")
-        self.say(f"make one misbehave: curl '{ready['alpaca']['rest']}/control?fault=drop'")
+        self.say(f"inject a fault: curl '{ready['alpaca']['rest']}/control?fault=drop'")
         self._follow(bootstrap, [venues, bars, ingest], ingest.ready_text)
 
     def _follow(self, bootstrap: str, parts: list[Any], metrics: str) -> None:
-        """Count bars as they are built; the end is when all that the venues sent has become bars."""
+        """Count bars as they are built; returns when everything the venues sent has become bars."""
         waited = 0
         with counted(bootstrap, "market-data-bars") as count:
             while not self._stopping.wait(0.5):
@@ -77,21 +77,21 @@ class VenuesDemo(Demo):
                 self.published = built
                 for part in parts:
                     if part.process.poll() is not None:
-                        raise ValueError(f"{part.name} ended; its log says:\n{part.tail()}")
+                        raise ValueError(f"{part.name} ended; end of its log:\n{part.tail()}")
                 sent = last_line(parts[0])
                 if sent and not self.finished_publishing.is_set():
-                    if built >= sent["bars"] and waited >= 6:  # three quiet seconds: late trades have revised theirs
+                    if built >= sent["bars"] and waited >= 6:  # three idle seconds: late trades have revised their bars
                         revised = f", {built - sent['bars']:,} revisions among them" if built > sent["bars"] else ""
                         self.say(f"{sent['trades']:,} trades of {sent['days']:,} days: {built:,} daily bars{revised}")
                         self.say(summary(urlopen(metrics, timeout=5).read().decode()))
                         self.finished_publishing.set()
                     elif waited > 120:
-                        raise ValueError(f"{sent['bars']:,} bars were due, {built:,} came, and no more for 60 s")
+                        raise ValueError(f"{sent['bars']:,} bars expected, {built:,} received, none for the last 60 s")
 
 
 @contextlib.contextmanager
 def counted(bootstrap: str, topic: str) -> Iterator[Callable[[], int]]:
-    """A function that says how many records a topic holds."""
+    """A function that returns how many records a topic has."""
     from confluent_kafka import Consumer, TopicPartition
 
     from connectors.kafka.security import kafka_client
@@ -109,22 +109,22 @@ def counted(bootstrap: str, topic: str) -> Iterator[Callable[[], int]]:
 
 
 def last_line(venues: Any) -> dict[str, int] | None:
-    """What the simulators said when all was sent, or None while they play."""
+    """The simulators' totals once all was sent; None while they play."""
     line = venues.tail(1).strip()
     return json.loads(line) if line.startswith('{"days"') else None
 
 
 def summary(metrics: str) -> str:
-    """What ingestion counted, by venue.
+    """Ingestion's counters, by venue.
 
     >>> summary('ingest_messages_total{channel="trades",venue="alpaca"} 12.0')
     'alpaca 12 messages, 0 gaps, 0 backfilled, 0 rejected'
     """
-    held: dict[str, dict[str, int]] = {}
+    by_venue: dict[str, dict[str, int]] = {}
     for what, _, venue, count in _COUNTER.findall(metrics):
-        counts = held.setdefault(venue, {"messages": 0, "gaps": 0, "backfilled": 0, "rejected": 0})
+        counts = by_venue.setdefault(venue, {"messages": 0, "gaps": 0, "backfilled": 0, "rejected": 0})
         counts[what] += int(count)
     return "; ".join(
         f"{venue} " + ", ".join(f"{count:,} {what}" for what, count in counts.items())
-        for venue, counts in sorted(held.items())
+        for venue, counts in sorted(by_venue.items())
     )

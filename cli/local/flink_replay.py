@@ -1,4 +1,4 @@
-"""Bars through a real Kafka broker and the real signals job, and what it wrote on topic ``features``, against batch."""
+"""Sends bars through a real Kafka broker and the signals job and compares topic ``features`` with the batch matrix."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import pandas as pd
 
 from models.messages import Bar, FeatureRow, decode
 
-#: Bars of one set that are sent through Flink.
+#: Bars of one set to send through Flink.
 FLINK_BARS_MAX = 40_000
 _FIELDS = ["symbol", "timeframe", "start_ms", "end_ms", "open", "high", "low", "close", "volume", "revision"]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Rows of the topic that were compared, that differ in any bit, and that the batch has and the topic has not."""
+    """Rows compared, rows that differ in any bit, and rows of the batch missing on the topic."""
 
     compared: int
     different: int
@@ -93,7 +93,7 @@ def read_features(bootstrap: str, topic: str = "features") -> list[FeatureRow]:
 
 
 def compare(table: pd.DataFrame, found: list[FeatureRow]) -> Answer:
-    """The rows of the topic, in each symbol's order, against the batch matrix: every bit, every quality code."""
+    """Compare the topic's rows, in each symbol's order, with the batch matrix: every bit, every quality code."""
     from udfs.kernel.compiler import DUPLICATE, Kernel
     from udfs.offline.batch import bars_matrix, compute, series_of
 
@@ -118,6 +118,6 @@ def compare(table: pd.DataFrame, found: list[FeatureRow]) -> Answer:
             where = kernel.names[int(np.argmin(same))]
             first = first or f"{row.symbol} at {row.start_ms}: {where}, quality {row.quality}"
         else:
-            first = first or f"{row.symbol} at {row.start_ms}: a row the batch has not, or of another feature set"
+            first = first or f"{row.symbol} at {row.start_ms}: a row missing in the batch, or of another feature set"
         different += 1
     return Answer(compared, different, len(expected), first)

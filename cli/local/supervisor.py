@@ -1,7 +1,7 @@
-"""The process behind ``signals up``: it holds every part of a system on this machine, and ends them when it ends.
+"""The process behind ``signals up``: it supervises every part of a system on this machine.
 
-Parts die with it, however it dies, so nothing is ever left running alone. A part that ends by itself is started again
-with growing pauses; a job then goes on from its newest checkpoint. What runs where is kept in ``state.json``.
+Parts die with it, however it dies, so no process is ever orphaned. A part that ends by itself is restarted
+with growing pauses; a job then resumes from its newest checkpoint. What runs where is kept in ``state.json``.
 
     python -m cli.local.supervisor FOLDER      (reads FOLDER/plan.json)
 """
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from cli.local.servers import PythonProcess
 
-#: After so many restarts in a row a part is left alone: what ends it will not mend itself.
+#: Give up on a part after this many restarts in a row.
 RESTARTS_MAX = 5
-#: Running this long makes a part sound again.
+#: Running this long resets a part's count of restarts.
 _SOUND_S = 120.0
 
 
@@ -43,7 +43,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Part(msgspec.Struct, kw_only=True):
-    """One process. ``failed`` is set when it is not started again."""
+    """One process. ``failed`` is set when it is not restarted any more."""
 
     name: str
     pid: int
@@ -55,7 +55,7 @@ class Part(msgspec.Struct, kw_only=True):
 
 
 class State(msgspec.Struct, kw_only=True):
-    """What runs: the keeper, the addresses, the parts. ``created_s`` tells the keeper from another with its pid."""
+    """What runs: the supervisor, the addresses, the parts. ``created_s`` guards against a reused pid."""
 
     pid: int
     created_s: float
@@ -67,20 +67,20 @@ class State(msgspec.Struct, kw_only=True):
 
 
 def read_state(folder: Path) -> State | None:
-    """The state of a keeper that runs; None if none does."""
+    """The state of a running supervisor; None if none runs."""
     import psutil
 
     try:
         state = msgspec.json.decode((folder / "state.json").read_bytes(), type=State)
-        keeper = psutil.Process(state.pid)
-        running = abs(keeper.create_time() - state.created_s) < 1 and alive(keeper)
+        supervisor = psutil.Process(state.pid)
+        running = abs(supervisor.create_time() - state.created_s) < 1 and alive(supervisor)
     except (OSError, msgspec.DecodeError, psutil.NoSuchProcess):
         return None
     return state if running else None
 
 
 def alive(process: psutil.Process) -> bool:
-    """Whether a process still runs; one that has ended but that its parent has not asked after does not."""
+    """Whether a process still runs; a zombie does not."""
     import psutil
 
     try:
@@ -95,8 +95,8 @@ def newest_checkpoint(folder: Path) -> str:
     return max(found)[1].as_uri() if found else ""
 
 
-class Keeper:
-    """Starts the parts of a plan in order and keeps them running until told to end."""
+class Supervisor:
+    """Starts the parts of a plan in order and keeps them running until it is terminated."""
 
     def __init__(self, folder: Path, plan: Plan) -> None:
         import psutil
@@ -106,7 +106,7 @@ class Keeper:
         self._watched: list[tuple[Part, PythonProcess, str]] = []
 
     def run(self) -> None:
-        """Until SIGTERM or SIGINT, which raise KeyboardInterrupt."""
+        """Run until SIGTERM or SIGINT, which raise KeyboardInterrupt."""
         with contextlib.ExitStack() as stack:
             stack.callback((self._folder / "state.json").unlink, missing_ok=True)
             self._save()
@@ -150,7 +150,7 @@ class Keeper:
         self._note(part)
 
     def _resumed(self, job: str) -> list[str]:
-        """Where a job keeps its checkpoints, and the one it goes on from."""
+        """Where a job keeps its checkpoints, and the one it resumes from."""
         if not job:
             return []
         checkpoints = self._folder / "checkpoints" / job
@@ -160,7 +160,7 @@ class Keeper:
     def _look_after(self, part: Part, process: PythonProcess, job: str) -> None:
         from cli.local.servers import StartError
 
-        ended = process.process.poll() if process.process else 1  # it did not even start the last time
+        ended = process.process.poll() if process.process else 1  # it did not start the last time
         if ended is None:
             if part.restarts and time.time() - part.started_s > _SOUND_S:
                 part.restarts = 0
@@ -170,11 +170,11 @@ class Keeper:
             return
         if part.restarts >= RESTARTS_MAX:
             part.failed = True
-            print(f"{part.name} ended {RESTARTS_MAX + 1} times (status {ended}); left alone", flush=True)
+            print(f"{part.name} ended {RESTARTS_MAX + 1} times (status {ended}); given up", flush=True)
             self._save()
             return
         part.restarts += 1
-        print(f"{part.name} ended with status {ended}; start number {part.restarts} again", flush=True)
+        print(f"{part.name} ended with status {ended}; restart {part.restarts}", flush=True)
         time.sleep(min(2.0 ** (part.restarts - 1) / 2, 10))
         if job:
             process.resume_with(self._resumed(job))
@@ -200,7 +200,7 @@ class Keeper:
 
 
 def main(folder: Path) -> int:
-    """Keep the system of ``folder/plan.json``; the exit status."""
+    """Run the system of ``folder/plan.json``; returns the exit status."""
     from cli.local.servers import StartError, forget_sign_in
     from connectors.paths import MissingError
 
@@ -210,12 +210,12 @@ def main(folder: Path) -> int:
     if not plan.kafka and not plan.redis:
         forget_sign_in()
     try:
-        Keeper(folder, plan).run()
+        Supervisor(folder, plan).run()
     except KeyboardInterrupt:
         print("every part has ended", flush=True)
         return 0
     except (StartError, MissingError, OSError) as error:
-        print(f"keeper: {error}", flush=True)
+        print(f"supervisor: {error}", flush=True)
         return 1
     return 0
 

@@ -1,7 +1,7 @@
-"""The system on one machine: the one place that knows which parts there are and how each is started.
+"""The system on one machine: the only place that defines its parts and how each is started.
 
-`signals demo`, `signals up`, the chaos suite and the soak take their servers and processes from here. What differs
-between them are options: which servers are elsewhere, how long the outcomes job keeps bars, who signs in.
+`signals demo`, `signals up`, the chaos suite and the soak get their servers and processes from here. What differs
+between them is set by options: which servers run elsewhere, how long the outcomes job keeps bars, who signs in.
 
     system = System(folder)
     system.start_servers(stack)          # broker and Redis, where no address was given
@@ -23,7 +23,7 @@ BARS_READY = "bars: running"
 
 
 class System:
-    """Addresses of the servers, and every part of ours as a process that is ready to be started.
+    """Addresses of the servers, and each of our parts as a process ready to start.
 
     ``folder`` holds the data and log of each part; ``kafka`` and ``redis`` are addresses of servers elsewhere.
     """
@@ -36,7 +36,7 @@ class System:
         self.pages: list[str] = []
 
     def start_servers(self, stack: contextlib.ExitStack, partitions: int = 4, keep_redis: bool = False) -> None:
-        """Start what has no address yet; ``stack`` ends it."""
+        """Start the servers that have no address yet; ``stack`` ends them."""
         if not self.kafka:
             self.broker = stack.enter_context(Broker(self.folder / "kafka", partitions))
             self.kafka = self.broker.bootstrap
@@ -46,11 +46,11 @@ class System:
 
     @property
     def servers(self) -> list[str]:
-        """What every part of ours is told of the servers."""
+        """The options by which each part finds the servers."""
         return ["--kafka", self.kafka, "--redis", self.redis]
 
     def job(self, name: str, *options: str, page: bool = True) -> PythonProcess:
-        """``jobs/<name>.py`` on a local mini cluster; with ``page`` the relay is told of its REST address."""
+        """``jobs/<name>.py`` on a local mini cluster; with ``page`` the relay gets its REST address."""
         given = ["-m", f"jobs.{name}", *self.servers, *options]
         if page:
             port = free_port()

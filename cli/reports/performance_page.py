@@ -1,4 +1,4 @@
-"""The performance history as one page that needs nothing else: tables and plots drawn as SVG."""
+"""The performance history as one self-contained page: tables and plots drawn as SVG."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def page(history: History) -> str:
     body = [
         f"<p>{history.finished} finished, {history.active} active, {history.void} void. P&amp;L in percent of the "
         "entry price, signed by side, after costs, equal stakes added up; drawdown in percentage points below the "
-        "highest point of that sum. Past results say nothing certain about future ones; this is no financial "
+        "highest point of that sum. Past results do not guarantee future ones; this is not financial "
         "advice.</p>"
     ]
     if history.total is not None:
@@ -40,7 +40,7 @@ def page(history: History) -> str:
             _section("In all", _table("", [history.total])),
             _section("P&L over time", _curve(history)),
             _section(
-                "Reliability: share that ended in profit against promised confidence",
+                "Reliability: share that ended in profit against predicted confidence",
                 _reliability(history) + _reliability_table(history),
             ),
             _section("Hit rate by horizon and action", _bars(history.tables["horizon"] + history.tables["action"])),
@@ -108,7 +108,7 @@ def round_steps(low: float, high: float) -> list[float]:
 
 
 def _moments(first_ms: int, last_ms: int) -> list[float]:
-    """Four moments that leave room for their dates."""
+    """Four times, spaced to leave room for their dates."""
     return [first_ms + (last_ms - first_ms) * part for part in (0.05, 0.35, 0.65, 0.95)]
 
 
@@ -152,7 +152,7 @@ def _reliability(history: History) -> str:
         parts.append(f"<circle class='dot' cx='{x:.1f}' cy='{y:.1f}' r='4'><title>{one.count} signals</title></circle>")
     ticks = (0.0, 0.25, 0.5, 0.75, 1.0)
     return _frame(
-        "Share of wins against promised confidence",
+        "Share of wins against predicted confidence",
         "".join(parts),
         [(at(t, 0)[0], f"{t:.0%}") for t in ticks],
         [(at(0, t)[1], f"{t:.0%}") for t in ticks],

@@ -85,7 +85,7 @@ class StreamSettings(RunSettings):
         "thread", description="where Python runs: in the JVM or beside"
     )
     exactly_once: bool = Field(False, description="Kafka transactions: output appears at each checkpoint, once")
-    out_prefix: str = Field("", description="put before the name of each output topic (to compare runs)")
+    out_prefix: str = Field("", description="prefix of each output topic's name (to compare runs)")
 
     @field_validator("kafka")
     @classmethod

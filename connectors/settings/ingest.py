@@ -102,9 +102,9 @@ class Base(BaseSettings):
     feeds: list[Path] = Field(default_factory=list, description="mapping files of Kafka topics that are sources")
     bars: BarsSettings = BarsSettings.model_validate({})
     sentiment: str = "vader+lm"
-    metrics_host: str = Field("127.0.0.1", description="address that /metrics is served on")
+    metrics_host: str = Field("127.0.0.1", description="address on which /metrics is served")
     metrics_port: int = Field(0, ge=0, le=65535, description="0: a free port, printed at start")
-    redis: str = Field("", description="redis://host:port/0: tell the relay's system page of each venue; empty: do not")
+    redis: str = Field("", description="redis://host:port/0: report venues to the relay's system page; empty: do not")
     resume: bool = Field(True, description="find what was missed while ingestion was down, from its own topics")
     resume_records: int = Field(50_000, gt=0, description="newest records of each partition read for that")
 

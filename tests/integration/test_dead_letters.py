@@ -1,4 +1,4 @@
-"""Dead letters listed and put back, on a real broker, by the command a person types."""
+"""Dead letters listed and requeued, on a real broker, by the command a person types."""
 
 import json
 import time
@@ -78,8 +78,8 @@ def test_messages_are_listed_mended_and_put_back_once(broker: Broker) -> None:
     assert '"close":101.5' in dry
     assert len(records(broker, BARS)) == 3, "a dry run sent something"
 
-    assert "1 put back, 0 left" in run("requeue", *kafka, "--at", aapl, "--set", "close=101.5")
-    assert "2 put back, 2 left" in run("requeue", *kafka, "--all")
+    assert "1 requeued, 0 left" in run("requeue", *kafka, "--at", aapl, "--set", "close=101.5")
+    assert "2 requeued, 2 left" in run("requeue", *kafka, "--all")
     now = records(broker, BARS)
     wanted = [(b"KEY-" + body[:1], body, 1_000_000_000_000) for body in (*bodies, *bodies[1:])]
     wanted.append((b"KEY-{", b'{"symbol":"AAPL","close":101.5}', 1_000_000_000_000))
@@ -90,10 +90,10 @@ def test_messages_are_listed_mended_and_put_back_once(broker: Broker) -> None:
         publisher.dead(dead_letter(body, "still not right", BARS, "close", 0, 99), 2)
     publisher.flush()
     text = run("requeue", *kafka, "--reason", "still", status=1)
-    assert "0 put back, 2 left" in text
+    assert "0 requeued, 2 left" in text
     assert len(records(broker, BARS)) == 6
     # the original of these two is not kept any more: the key is the message's own symbol
-    assert "2 put back, 0 left" in run("requeue", *kafka, "--reason", "still", "--again")
+    assert "2 requeued, 0 left" in run("requeue", *kafka, "--reason", "still", "--again")
     assert {key for key, *_ in records(broker, BARS)} == {b"KEY-{", b"KEY-\xff", b"AAPL", b"MSFT"}
 
 

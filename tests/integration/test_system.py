@@ -95,8 +95,8 @@ def test_up_status_logs_a_kill_down_and_up_again(system: System) -> None:
         "a new relay", lambda: part(now := system.status(), "relay")["restarts"] == 1 and now["ok"] and now
     )
     assert part(again, "relay")["pid"] != part(first, "relay")["pid"]
-    assert "relay ended with status -9" in system.run("logs", "keeper")
-    assert "there are: keeper, kafka, outcomes, redis, relay, signals" in system.run("logs", "nobody", code=2)
+    assert "relay ended with status -9" in system.run("logs", "supervisor")
+    assert "there are: supervisor, kafka, outcomes, redis, relay, signals" in system.run("logs", "nobody", code=2)
     system.until("a checkpoint", lambda: "since its last checkpoint" in part(system.status(), "signals")["health"])
 
     assert "ended: kafka, redis, signals, outcomes, relay" in system.run("down")

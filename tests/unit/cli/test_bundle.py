@@ -38,7 +38,7 @@ def test_list_shows_sound_bundles_and_names_the_broken(folder):
 def test_verify(folder):
     said = bundle("verify", folder)
     assert said.exit_code == 0
-    assert "whole. 5 files" in said.output
+    assert "verified. 5 files" in said.output
     (folder / "manifest.json").write_bytes(b"{")
     assert "truncated" in bundle("verify", folder).output
     assert bundle("verify", "absent").exit_code == 2

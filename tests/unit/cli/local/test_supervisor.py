@@ -1,4 +1,4 @@
-"""The keeper of a system in the background: what runs, what is started again, what is left alone."""
+"""The supervisor of a system in the background: what runs, what is started again, what is left alone."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import cli.local.supervisor
 from cli.local.servers import PythonProcess
-from cli.local.supervisor import Keeper, Part, Plan, State, newest_checkpoint, read_state
+from cli.local.supervisor import Part, Plan, State, Supervisor, newest_checkpoint, read_state
 from cli.main import app
 from cli.system import health, tail
 
@@ -46,12 +46,12 @@ def test_a_part_that_ends_is_started_again_and_then_left_alone(tmp_path: Path, m
     marker = tmp_path / "starts"
     process = PythonProcess("short", ["-c", f"open({str(marker)!r}, 'a').write('x')"], tmp_path / "short")
     process.start()
-    keeper, part = Keeper(tmp_path, Plan()), Part(name="short", pid=process.pid, log=str(process.log_path))
+    supervisor, part = Supervisor(tmp_path, Plan()), Part(name="short", pid=process.pid, log=str(process.log_path))
     first = process.pid
     for _ in range(3):
         assert process.process is not None
         process.process.wait(20)
-        keeper._look_after(part, process, "")
+        supervisor._look_after(part, process, "")
     assert marker.read_text() == "xx"
     assert part.restarts == 1
     assert part.failed
@@ -71,7 +71,7 @@ def test_a_job_is_started_again_from_its_newest_checkpoint(tmp_path: Path) -> No
     checkpoint = tmp_path / "checkpoints" / "signals" / "id" / "chk-7"
     checkpoint.mkdir(parents=True)
     (checkpoint / "_metadata").write_text("-")
-    Keeper(tmp_path, Plan())._look_after(Part(name="job", pid=0, log=""), process, "signals")
+    Supervisor(tmp_path, Plan())._look_after(Part(name="job", pid=0, log=""), process, "signals")
     assert process.process is not None
     process.process.wait(20)
     assert told.read_text() == f"--checkpoints {tmp_path}/checkpoints/signals --restore {checkpoint.as_uri()}"
@@ -107,7 +107,7 @@ def test_logs_status_and_down_without_anything_running(tmp_path: Path) -> None:
     assert shown.output == "three\n"
     unknown = run.invoke(app, ["logs", "kafka", "--state", str(tmp_path)])
     assert unknown.exit_code == 2
-    assert "there are: keeper, relay" in unknown.output
+    assert "there are: supervisor, relay" in unknown.output
     assert run.invoke(app, ["status", "--state", str(tmp_path)]).exit_code == 3
     assert "nothing runs" in run.invoke(app, ["down", "--state", str(tmp_path)]).output
 
