@@ -1,1 +1,1 @@
-"""Every edge of the system: settings, venues, Kafka, Redis, files."""
+"""The system's interfaces: settings, venues, Kafka, Redis, files."""

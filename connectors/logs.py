@@ -1,4 +1,4 @@
-"""Logs of our processes: readable lines for a person, or one JSON object a line for a collector.
+"""Logs of our processes: readable lines for a person, or one JSON object per line for a collector.
 
 ``SIGNALS_LOG=json`` chooses JSON; ``SIGNALS_LOG_LEVEL`` is DEBUG, INFO (default), WARNING or ERROR. A line about a
 symbol or signal names it in a field: ``log.info("...", extra={"symbol": ..., "signal_id": ...})``.
@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-#: Fields that a line may carry beside its text.
+#: Fields that a line may have in addition to its text.
 FIELDS = (
     "symbol", "signal_id", "venue", "topic", "instance", "group", "bundle", "model", "reason", "count", "seconds",
     "effective_ms", "layout", "feature_set",
@@ -22,7 +22,7 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: ``time``, ``level``, ``logger``, ``message``, the fields, ``error`` with a traceback.
+    """One JSON object per line: ``time``, ``level``, ``logger``, ``message``, the fields, ``error`` with a traceback.
 
     >>> record = logging.makeLogRecord({"name": "relay", "msg": "sent", "levelname": "INFO", "created": 0.0,
     ...                                 "symbol": "AAPL"})
@@ -45,7 +45,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class _TextFormatter(logging.Formatter):
-    """``time level logger message`` with the fields behind it."""
+    """``time level logger message`` followed by the fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={value}" for name in FIELDS if (value := getattr(record, name, None)) is not None)
@@ -53,7 +53,7 @@ class _TextFormatter(logging.Formatter):
 
 
 def configure_logs() -> None:
-    """Set up this process's logs from the environment; ValueError naming a variable that cannot be."""
+    """Set up this process's logs from the environment; ValueError naming a variable with an invalid value."""
     form, level = os.environ.get("SIGNALS_LOG", "text"), os.environ.get("SIGNALS_LOG_LEVEL", "INFO")
     if form not in ("text", "json"):
         raise ValueError(f"SIGNALS_LOG = {form!r}: must be text or json")

@@ -1,4 +1,4 @@
-"""Where things are on this machine: Java, the JARs, the Flink configuration; each lookup says how to mend a miss."""
+"""Locates Java, the JARs and the Flink configuration on this machine; each error names the remedy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class MissingError(RuntimeError):
-    """Something the system needs is not here; the message says what and how to get it."""
+    """Something the system needs is missing; the message names it and how to get it."""
 
 
 def find_java() -> Path:
@@ -22,7 +22,7 @@ def find_java() -> Path:
         java = Path(home) / "bin" / "java"
         if java.exists():
             return java
-        raise MissingError(f"JAVA_HOME={home} holds no bin/java: point it at a Java 17, or unset it")
+        raise MissingError(f"JAVA_HOME={home} has no bin/java: point it at a Java 17, or unset it")
     if found := shutil.which("java"):
         return Path(found).resolve()
     try:
@@ -65,11 +65,11 @@ def flink_configuration() -> dict[str, str]:
 
 
 def keep_packages_readable() -> None:
-    """Put back the wheel that our packages were loaded from, where a job's first attempt took it away with itself.
+    """Restore the wheel that our packages were loaded from if a job's first attempt has removed it.
 
-    What ``flink run -pyfs`` brings lies in a folder of the attempt. The interpreter in a TaskManager outlives it: its
-    modules stay loaded from there, and the next attempt, with the wheel in a folder of its own, could import no more
-    and open no bundle. Call it first in an operator's ``open``.
+    ``flink run -pyfs`` puts files into a folder of the attempt. The interpreter in a TaskManager outlives it: its
+    modules stay loaded from there, and the next attempt, with the wheel in its own folder, could not import further
+    modules nor open a bundle. Call it first in an operator's ``open``.
     """
     archive = str(getattr(getattr(__spec__, "loader", None), "archive", ""))
     if not archive or os.path.exists(archive):

@@ -1,1 +1,1 @@
-"""One file a process: each reads aloud from source to sink."""
+"""One file per process, each from source to sink."""

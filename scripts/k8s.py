@@ -1,9 +1,9 @@
 """Writes docker/k8s/flink-*.yaml: a FlinkDeployment for each job, its configuration that of flink-conf and the image.
 
     python scripts/k8s.py           write the files
-    python scripts/k8s.py --check   exit status 1 if a file is not what would be written
+    python scripts/k8s.py --check   exit status 1 if a file is out of date
 
-On Kubernetes the operator's configuration takes the place of the image's file, so every setting must be in the
+On Kubernetes the operator's configuration replaces the image's file, so every setting must be in the
 manifest; written by hand three times, they would drift apart.
 """
 
@@ -38,20 +38,20 @@ def configuration(job: str) -> dict[str, str]:
     """Flink's settings for one job, as strings."""
     image = yaml.safe_load((ROOT / "docker" / "flink.yaml").read_text())
     here = {
-        # Checkpoints in the bucket, leadership and the newest checkpoint's place in ConfigMaps: a JobManager that
-        # is lost goes on by itself.
+        # Checkpoints in the bucket, leadership and the newest checkpoint's location in ConfigMaps: a JobManager that
+        # is lost recovers by itself.
         "high-availability.type": "kubernetes",
         "high-availability.storageDir": f"{BUCKET}/{job}/ha",
         "execution.checkpointing.dir": f"{BUCKET}/{job}/checkpoints",
         "execution.checkpointing.savepoint-dir": f"{BUCKET}/{job}/savepoints",
-        # The Python worker that scores lives beside the JVM in the same container.
+        # The Python worker that scores runs next to the JVM in the same container.
         "kubernetes.taskmanager.memory.limit-factor": "1.5",
-        # The Python client that builds the job runs beside the JobManager.
+        # The Python client that builds the job runs next to the JobManager.
         "kubernetes.jobmanager.memory.limit-factor": "2.0",
         "kubernetes.operator.savepoint.history.max.count": "5",
         "kubernetes.operator.periodic.savepoint.interval": "24h",
     }
-    # The pod's own resources rule these.
+    # Set by the pod's resources instead.
     sized_by_pod = {"taskmanager.memory.process.size", "jobmanager.memory.process.size", "parallelism.default"}
     merged = flink_configuration() | {key: str(value) for key, value in image.items()} | here
     return {key: value for key, value in sorted(merged.items()) if key not in sized_by_pod}
@@ -111,7 +111,7 @@ def deployment(job: str) -> dict[str, Any]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes no anchors: a manifest is read in pieces."""
+    """Writes no anchors, so that each part of a manifest is readable alone."""
 
     def ignore_aliases(self, data: Any) -> bool:
         """Never an alias."""
@@ -126,7 +126,7 @@ def rendered(job: str) -> str:
 def main() -> int:
     """The command line; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, say what differs")
+    parser.add_argument("--check", action="store_true", help="write nothing, report what differs")
     check = parser.parse_args().check
     stale = []
     for job in JOBS:

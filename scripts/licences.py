@@ -1,10 +1,10 @@
-"""Writes docs/licences.md, the licences of everything the images ship, and refuses what may not be among them.
+"""Writes docs/licences.md, the licences of everything the images ship, and rejects those not allowed.
 
     python scripts/licences.py           write the page
     python scripts/licences.py --check   exit status 1 if the page is not current or a licence is not allowed
 
-Allowed are permissive licences and MPL-2.0, whose files are shipped unchanged. A package with any other licence, or
-with none that is named, must not come in.
+Allowed are permissive licences and MPL-2.0, whose files are shipped unchanged. A package with any other licence or
+without a named one is rejected.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(Path(__file__).parent))
 
-from lock import pinned  # noqa: E402 - a script beside this one
+from lock import pinned  # noqa: E402 - a script next to this one
 
 PAGE = ROOT / "docs" / "licences.md"
 _ALLOWED = re.compile(
@@ -27,12 +27,12 @@ _ALLOWED = re.compile(
     r"|Apache-2\.0( WITH LLVM-exception)?|Apache( Software)?|Apache License, Version 2\.0"
     r"|BSD(-[023]-Clause)?|3-Clause BSD|MPL-2\.0|Mozilla Public License 2\.0 \(MPL 2\.0\)|ISC License \(ISCL\)"
 )
-#: What the images ship beside Python packages.
+#: What the images ship besides Python packages.
 _OTHERS = [
     ("flink-sql-connector-kafka", "5.0.0-2.2", "Apache-2.0", "Flink image, lib/"),
     ("flink-s3-fs-presto", "2.3.0", "Apache-2.0", "Flink image, plugins/"),
     ("Apache Flink (in apache-flink-libraries)", "2.3.0", "Apache-2.0", "Flink image"),
-    ("Eclipse Temurin JRE", "17", "GPL-2.0 with Classpath-exception", "Flink image; run beside, not linked"),
+    ("Eclipse Temurin JRE", "17", "GPL-2.0 with Classpath-exception", "Flink image; run alongside, not linked"),
     ("CPython", "3.11", "PSF-2.0", "both images"),
     ("TradingView lightweight-charts", "see relay/static/vendor", "Apache-2.0", "the relay's page"),
 ]
@@ -46,7 +46,7 @@ def allowed(licence: str) -> bool:
     >>> allowed("GPL-3.0"), allowed("UNKNOWN"), allowed("MIT AND AGPL-3.0"), allowed("LGPLv3"), allowed("")
     (False, False, False, False, False)
     """
-    if _ALLOWED.fullmatch(licence):  # names that hold parentheses of their own
+    if _ALLOWED.fullmatch(licence):  # names that contain parentheses themselves
         return True
     parts = [part.strip() for part in re.split(r"\bAND\b|\bOR\b|[;()]", licence) if part.strip()]
     return bool(parts) and all(_ALLOWED.fullmatch(part.removesuffix(" License")) for part in parts)
@@ -81,7 +81,7 @@ def page(rows: list[dict[str, str]]) -> str:
         "|---|---|---|",
         *(f"| {row['Name']} | {row['Version']} | {row['License']} |" for row in rows),
         "",
-        "| beside Python packages | version | licence | where |",
+        "| besides Python packages | version | licence | where |",
         "|---|---|---|---|",
         *(f"| {name} | {version} | {licence} | {where} |" for name, version, licence, where in _OTHERS),
         "",
@@ -90,7 +90,7 @@ def page(rows: list[dict[str, str]]) -> str:
 
 
 def problems() -> list[str]:
-    """What is not allowed or not current."""
+    """Licences that are not allowed, and whether the page is out of date."""
     rows = shipped()
     found = [f"{row['Name']} {row['Version']}: {row['License'] or 'no licence'} is not allowed" for row in rows
              if not allowed(row["License"])]  # fmt: skip
@@ -102,7 +102,7 @@ def problems() -> list[str]:
 def main() -> int:
     """The command line; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, say what is wrong")
+    parser.add_argument("--check", action="store_true", help="write nothing, report what is wrong")
     if not parser.parse_args().check:
         PAGE.write_text(page(shipped()))
     found = problems()

@@ -1,7 +1,7 @@
 """Writes the locks that the images are built from, and checks without a network that they are current.
 
     python scripts/lock.py           write requirements.lock, docker/*.lock and jars.sha256
-    python scripts/lock.py --check   say what is out of date; exit status 1 if anything is
+    python scripts/lock.py --check   report what is out of date; exit status 1 if anything is
 
 A lock names every package with its version (that of constraints.txt) and the sha256 of each of its files, for Linux on
 x86-64 with Python 3.11. ``services.lock`` is the same without Flink, for the image of ingestion, relay and command
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS, JARS, JAR_SUMS = ROOT / "constraints.txt", ROOT / ".jars", ROOT / "jars.sha256"
 _PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 _RUN: list[str] = _PROJECT["project"]["dependencies"]
-#: Lock -> the requirements of pyproject.toml that it holds, with all they bring.
+#: Lock -> the requirements of pyproject.toml that it contains, with their dependencies.
 LOCKS = {
     ROOT / "requirements.lock": _RUN,
     ROOT / "docker" / "services.lock": [line for line in _RUN if not line.startswith("apache-flink")],
@@ -54,7 +54,7 @@ def hashes(lock: Path) -> dict[str, int]:
 
 
 def closure(requirements: list[str]) -> dict[str, str]:
-    """Everything these requirements bring, as installed here: name -> who asked for it."""
+    """All dependencies of these requirements, as installed here: name -> what requires it."""
     found: dict[str, str] = {}
     todo = [(Requirement(line), "pyproject.toml", "") for line in requirements]
     while todo:
@@ -103,7 +103,7 @@ def jar_sums() -> str:
 
 
 def write() -> None:
-    """Ask the package index for hashes and write the locks."""
+    """Get hashes from the package index and write the locks."""
     for lock, requirements in LOCKS.items():
         with tempfile.NamedTemporaryFile("w", suffix=".in") as file:
             file.write("\n".join(requirements) + "\n")
@@ -123,7 +123,7 @@ def write() -> None:
 def main() -> int:
     """The command line; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, say what is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing, report what is out of date")
     if not parser.parse_args().check:
         write()
         return 0

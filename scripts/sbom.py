@@ -20,7 +20,7 @@ _SHIPPED = {"flink-sql-connector-kafka": "org.apache.flink", "flink-s3-fs-presto
 
 
 def jar_components() -> list[dict[str, Any]]:
-    """One component a shipped JAR, with the sha256 that the build checks."""
+    """One component per shipped JAR, with the sha256 that the build checks."""
     found = []
     for sums in (ROOT / "jars.sha256", ROOT / "docker" / "jars.sha256"):
         for line in sums.read_text().splitlines():

@@ -1,4 +1,4 @@
-"""Write the JSON Schema of every topic to ``docs/schemas``; ``--check`` only says which of them are not current."""
+"""Write the JSON Schema of every topic to ``docs/schemas``; ``--check`` only reports which of them are out of date."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MESSAGES = {topic: KnownEvent if kind is Event else kind for kind, topic in TOPI
 
 
 def pages() -> dict[Path, bytes]:
-    """Every file with what belongs into it."""
+    """Every file with its expected content."""
     return {
         FOLDER / f"{topic}.json": msgspec.json.format(
             msgspec.json.encode(msgspec.json.schema(kind), order="sorted"), indent=2
@@ -39,7 +39,7 @@ def pages() -> dict[Path, bytes]:
 
 
 def outdated() -> list[str]:
-    """Files that are missing, old, or belong to no topic."""
+    """Files that are missing, out of date, or belong to no topic."""
     wanted = pages()
     found = set(FOLDER.glob("*.json"))
     wrong = [file for file, text in wanted.items() if not file.exists() or file.read_bytes() != text]

@@ -1,4 +1,4 @@
-"""Where the time of test runs went, from the reports that ``pytest --junitxml`` writes (``junit_family=xunit1``).
+"""Reports the slowest test files, from the reports that ``pytest --junitxml`` writes (``junit_family=xunit1``).
 
     python scripts/test_times.py [--files N] REPORT.xml ...
 

@@ -1,12 +1,12 @@
-"""SQL that turns trades into bars, as text: tables, calendars, sale conditions, choice. Pure; ``jobs/bars.py`` runs it.
+"""SQL text that turns trades into bars: tables, calendars, sale conditions, choice. Pure; ``jobs/bars.py`` runs it.
 
 Time is event time. A bar is first published when the watermark passes its end (revision 0); a trade later than that
 publishes the whole bar again with a higher revision. Open and close are the first and last trade by time, ties by the
 order of arrival (Kafka's offset), by trade id where the venue declares that its ids are in order.
 
 Days are the exchange's own, by the wall clock of its calendar; before the open and after the close a trade without
-sale conditions makes no daily price. Cancelled trades leave volume, count and VWAP; they and corrections cannot be
-taken out of prices already published: compare with the vendor's updated bars (``bars_cross_check`` metric).
+sale conditions sets no daily price. Cancelled trades are taken out of volume, count and VWAP; they and corrections
+cannot be removed from prices already published: compare with the vendor's updated bars (``bars_cross_check`` metric).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from connectors.settings.ingest import BarsSettings
 from models.messages import TIMEFRAME_MS
 from models.trade.calendar import DAY_MS, US_STOCKS, Calendar, calendar
 
-#: Before it in the ``source`` of a bar stands whose trades it was built from.
+#: Prefix of the ``source`` of a built bar, before the source of its trades.
 BUILT = "built:"
 _FROM_MS = 946_684_800_000
 
@@ -42,7 +42,7 @@ def _like(column: str, text: str) -> str:
 
 
 def _steps(column: str, steps: list[tuple[int, int]]) -> str:
-    """A step function of a column, newest step first, because that is where the data is."""
+    """A step function of a column, newest step first, because most data is recent."""
     recent = [step for at, step in enumerate(steps) if at + 1 == len(steps) or steps[at + 1][0] > _FROM_MS]
     if len(recent) == 1:
         return f"CAST({recent[0][1]} AS BIGINT)"
@@ -51,7 +51,7 @@ def _steps(column: str, steps: list[tuple[int, int]]) -> str:
 
 
 def _day_shift_ms(exchange: Calendar) -> int:
-    """How far a session that opens on the evening before is moved so that it lies in its own day."""
+    """Shift that moves a session that opens the evening before into its own day."""
     if exchange.always_open:
         return 0
     opens = Counter(_tod(exchange, session.open_ms) for session in exchange.sessions(*_recent(exchange)))
@@ -84,7 +84,7 @@ def epoch_sql(exchange: Calendar, column: str) -> str:
 
 
 def in_session_sql(exchange: Calendar, wall: str) -> str:
-    """Whether a wall time is within regular hours: the usual hours, the exceptional days with theirs, no holidays."""
+    """Whether a wall time is within regular hours: the usual hours, exceptional days with theirs, holidays excluded."""
     if exchange.always_open:
         return "TRUE"
     shift = _day_shift_ms(exchange)
@@ -106,12 +106,12 @@ def in_session_sql(exchange: Calendar, wall: str) -> str:
     for number, span in hours.items():
         if span != usual:
             others.setdefault(span, []).append(number)
-    exceptions = closed + [number for held in others.values() for number in held]
+    exceptions = closed + [number for days in others.values() for number in days]
     week = ", ".join(map(str, sorted(weekdays)))
     parts = [f"({tod} >= {usual[0]} AND {tod} < {usual[1]} AND MOD({day}, 7) IN ({week}){_not_in(day, exceptions)})"]
     parts += [
-        f"({day} IN ({', '.join(map(str, held))}) AND {tod} >= {span[0]} AND {tod} < {span[1]})"
-        for span, held in others.items()
+        f"({day} IN ({', '.join(map(str, days))}) AND {tod} >= {span[0]} AND {tod} < {span[1]})"
+        for span, days in others.items()
     ]
     return "(" + " OR ".join(parts) + ")"
 
@@ -121,7 +121,7 @@ def _not_in(column: str, values: list[int]) -> str:
 
 
 def calendars(settings: BarsSettings) -> list[tuple[str, str]]:
-    """``(condition, calendar name)`` in order of precedence; the last holds for the rest."""
+    """``(condition, calendar name)`` in order of precedence; the last applies to the rest."""
     found = []
     for name, exchange in settings.calendars.items():
         source, _, symbol = name.partition(":")
@@ -129,13 +129,13 @@ def calendars(settings: BarsSettings) -> list[tuple[str, str]]:
         found.append((f"{condition} AND {_like('symbol', symbol)}" if symbol else condition, exchange))
     declared = [(name, venues.capabilities(name).calendar) for name in _longest_first(venues.names())]
     others = {name for name, exchange in declared if exchange != US_STOCKS}
-    # US stocks are the rest, but for a venue of them whose name begins as that of a venue with another calendar.
+    # US stocks are the rest, except a venue of them whose name begins like that of a venue with another calendar.
     found += [(_source(name), exchange) for name, exchange in declared if any(name.startswith(one) for one in others)]
     return [*found, ("TRUE", settings.calendars.get("*", US_STOCKS))]
 
 
 def _longest_first(names: list[str]) -> list[str]:
-    """In the order in which the venue of a source is found."""
+    """In the order in which the venue of a source is looked up."""
     return sorted(names, key=lambda name: (-len(name), name))
 
 
@@ -145,7 +145,7 @@ def _source(venue: str) -> str:
 
 
 def by_calendar(settings: BarsSettings, text: dict[str, str]) -> str:
-    """CASE over :func:`calendars` of one SQL text a calendar."""
+    """CASE over :func:`calendars` with one SQL text per calendar."""
     *some, (_, rest) = calendars(settings)
     if not some:
         return text[rest]
@@ -164,8 +164,8 @@ def rule_sql(timeframe: str) -> str:
         if not found:
             return "'all'"
         whens = " ".join(
-            f"WHEN {' OR '.join(f'ARRAY_CONTAINS(conditions, {quote(code)})' for code in held)} THEN '{effect}'"
-            for effect, held in found.items()
+            f"WHEN {' OR '.join(f'ARRAY_CONTAINS(conditions, {quote(code)})' for code in effect_codes)} THEN '{effect}'"
+            for effect, effect_codes in found.items()
         )
         return f"CASE {whens} ELSE 'all' END"
 
@@ -212,9 +212,9 @@ def trades_table(name: str, sequence: str, late_s: float, options: dict[str, str
 
 
 def bars_query(table: str, timeframe: str, settings: BarsSettings) -> str:
-    """Bars of one timeframe: one row at first, one more for each late trade.
+    """Bars of one timeframe: one row first, then one per late trade.
 
-    What an expression of several uses yields is made a column by ``UNNEST`` of one row: the planner copies a projected
+    An expression used several times becomes a column by ``UNNEST`` of one row: the planner copies a projected
     expression into each of its uses, and a day's calendar copied hundreds of times takes minutes to compile.
     """
     length = TIMEFRAME_MS[timeframe]
@@ -293,7 +293,7 @@ FROM ({query})"""
 
 
 def versions_query(view: str) -> str:
-    """Each version of a bar as a row of its own: what an update replaces is not repeated, nor a withdrawn bar."""
+    """Each version of a bar as its own row: rows that an update replaces and withdrawn bars are not repeated."""
     mapping = "MAP['INSERT', 'new', 'UPDATE_AFTER', 'revised']"
     return f"SELECT * FROM TO_CHANGELOG(input => TABLE {view}, op_mapping => {mapping})"
 

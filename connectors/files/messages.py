@@ -53,7 +53,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def read_messages(path: Path, kind: type[T], defaults: dict[str, Any] | None = None) -> list[T]:
-    """All messages of a file; ValueError naming file, line and field for one that is none."""
+    """All messages of a file; ValueError naming file, line and field of one that is invalid."""
     out = []
     try:
         if _is_json(path):
@@ -71,7 +71,7 @@ def read_messages(path: Path, kind: type[T], defaults: dict[str, Any] | None = N
 
 
 def read_signals(path: Path) -> list[Signal]:
-    """Signals of a file; one without an id is named by its place (``row-1``)."""
+    """Signals of a file; one without an id gets one from its row (``row-1``)."""
     if _is_json(path):
         return read_messages(path, Signal)
     plain = read_messages(path, Signal, {**_SIGNAL_DEFAULTS, "signal_id": ""})
@@ -89,7 +89,7 @@ def read_outcomes(path: Path) -> list[Outcome]:
 def read_bar_messages(path: Path, timeframe: str | None = None) -> tuple[list[Bar], list[str]]:
     """Bars of a file in the file's order (JSON lines, or a table as ``connectors.files.bars`` reads it), and rejects.
 
-    A reject is a line of text that names the row and its fault.
+    A reject is a line of text that names the row and its error.
     """
     if _is_json(path):
         return read_messages(path, Bar), []

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-#: The name by which commands take this data in place of a file.
+#: Name that commands accept for this data instead of a file.
 DAILY = "sample:daily"
 
 
 def daily_bars_file() -> Path:
     """The CSV with columns Ticker, Date, Open, High, Low, Close, Volume, Adj Close; prices as traded, not adjusted.
 
-    Raises FileNotFoundError saying how to get it.
+    Raises FileNotFoundError that names the remedy.
     """
     spec = importlib.util.find_spec("bokeh_sampledata")
     path = Path(spec.origin).parent / "_data" / "stocks.csv.gz" if spec and spec.origin else None

@@ -1,4 +1,4 @@
-"""Recorded frames: one a line, with or without the local time of arrival in nanoseconds before it."""
+"""Recorded frames: one per line, with or without the local time of arrival in nanoseconds before it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Recent bars in Redis, for charts: one capped list a symbol and timeframe, cheap to append for a whole frame.
+"""Recent bars in Redis, for charts: one capped list per symbol and timeframe, cheap to append for a whole frame.
 
-Each element is a JSON array ``[start_ms, open, high, low, close, volume, revision]``. Appending costs one command a
+Each element is a JSON array ``[start_ms, open, high, low, close, volume, revision]``. Appending costs one command per
 symbol and frame; the list is trimmed only when it has grown by half beyond its bound. Writing the same bars again is
 harmless: the reader keeps the highest revision of each ``start_ms``, the later of equals.
 
@@ -62,7 +62,7 @@ def unpack(elements: Iterable[bytes], keep: int = BARS_MAX) -> list[BarTuple]:
     latest: dict[int, BarTuple] = {}
     for element in elements:
         bar = _decoder.decode(element)
-        held = latest.get(bar[0])
-        if held is None or bar[6] >= held[6]:
+        known = latest.get(bar[0])
+        if known is None or bar[6] >= known[6]:
             latest[bar[0]] = bar
     return [latest[start] for start in sorted(latest)][-keep:]

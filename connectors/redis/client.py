@@ -47,12 +47,12 @@ def security_options(url: str) -> dict[str, Any]:
 
 
 def connect(url: str, timeout_s: float = 5.0) -> redis.Redis:
-    """A client that tries a lost or refused connection again for about a second before it gives up."""
+    """A client that retries a lost or refused connection for about a second before it gives up."""
     return redis.Redis.from_url(
         url,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
-        # A refused connection is an OSError in here: unnamed, it would not be tried again at all.
+        # A refused connection is an OSError here: unnamed, it would not be retried at all.
         retry=Retry(ExponentialBackoff(cap=0.2, base=0.05), 3, (redis.ConnectionError, redis.TimeoutError, OSError)),
         retry_on_error=[redis.ConnectionError, redis.TimeoutError],
         **security_options(url),
@@ -91,5 +91,5 @@ def require_redis(url: str, timeout_s: float = 5.0) -> None:
         reason = str(error).replace(url, address_of(url))
         raise ConnectionError(
             f"no Redis answers at {address_of(url)} ({reason}): start it, set --redis / SIGNALS_REDIS to its address, "
-            "or mend SIGNALS_REDIS_USERNAME and what goes with it (docs/deployment.md)"
+            "or fix SIGNALS_REDIS_USERNAME and the related settings (docs/deployment.md)"
         ) from None

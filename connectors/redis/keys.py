@@ -1,7 +1,7 @@
-"""Names, bounds and forms of everything kept in Redis: the one page that writers and readers share.
+"""Names, bounds and formats of everything kept in Redis, shared by writers and readers.
 
 The jobs write with :mod:`connectors.redis.writer`, all processes their status with :mod:`connectors.redis.status`. Each
-key has its type, its writer, what it holds and its bound. The relay reads all but ``features:`` (for other programs)
+key is listed with its type, writer, content and bound. The relay reads all but ``features:`` (for other programs)
 and the two that only the writing scripts read.
 
 - ``features:{symbol}:{timeframe}`` hash, signals job: latest feature row, name -> number; :data:`FEATURES_TTL_S`.
@@ -39,20 +39,20 @@ from typing import Literal
 
 #: Entry kinds of the signal stream; an entry has the fields ``id``, ``kind`` and ``data``: the JSON of a Signal (kinds
 #: ``signal``, and ``cancel``, whose ``cancels`` names the one withdrawn) or of an Outcome (kind ``outcome``). The relay
-#: writes ``expired``: ``{}`` withdraws ``id``, or it names the ``risk_profile`` for which alone it is over.
+#: writes ``expired``: ``{}`` withdraws ``id``; with a ``risk_profile`` it ends for that profile only.
 StreamKind = Literal["signal", "outcome", "cancel", "expired"]
 
 SIGNALS_ACTIVE = "signals:active"
 SIGNALS_STREAM = "signals:stream"
 #: Entries kept in the signal stream (``XADD ... MAXLEN ~``): how far back a client can resume.
 STREAM_MAXLEN = 10_000
-#: Seconds a feature row lives without being renewed.
+#: Seconds a feature row lives after its last write.
 FEATURES_TTL_S = 3_600
 #: Bars kept for each symbol and timeframe.
 BARS_MAX = 400
 #: Articles kept for each symbol.
 NEWS_MAX = 20
-#: Seconds that the expiry of a signal is remembered as written.
+#: Seconds that the expiry of a signal stays marked as written.
 EXPIRED_TTL_S = 7 * 86_400
 PUSH_POSITION = "push:position"
 PUSH_DEAD_LETTERS = "push:dead-letter"
@@ -83,7 +83,7 @@ def price_key(symbol: str) -> str:
 
 
 def outcomes_key(symbol: str) -> str:
-    """Key of the running history of a symbol's signals."""
+    """Key of the outcomes of a symbol's signals."""
     return f"outcomes:{symbol}"
 
 

@@ -1,7 +1,7 @@
-"""What a process says of itself to the dashboard's system page: one hash in Redis, one field a component.
+"""Reports a process's status to the dashboard's system page: one hash in Redis, one field per component.
 
 >>> import redis
->>> SystemStatus(redis.Redis(port=1)).report("job", lag_ms=12, bars=400)  # Redis away: told False, never raised
+>>> SystemStatus(redis.Redis(port=1)).report("job", lag_ms=12, bars=400)  # Redis away: returns False, never raises
 False
 """
 

@@ -17,7 +17,7 @@ from models.messages import TIMEFRAME_MS
 
 
 class BarsJobSettings(RunSettings):
-    """Where the bars job reads, and what it begins from."""
+    """Where the bars job reads, and where it starts from."""
 
     model_config = SettingsConfigDict(cli_prog_name="signals build-bars")
 
@@ -35,7 +35,7 @@ class BarsJobSettings(RunSettings):
         return value
 
     def load(self) -> tuple[Base, BarsSettings]:
-        """The settings file with these options put over it; SettingsError or ValueError names what is wrong."""
+        """The settings file overridden by these options; SettingsError or ValueError names what is wrong."""
         settings = load(self.config, **({"kafka": self.kafka} if self.kafka else {}))
         if not self.timeframes:
             return settings, settings.bars

@@ -21,7 +21,7 @@ EXACTLY_ONCE_CHECKPOINT_MS = 2_000
 
 
 class RunSettings(BaseSettings):
-    """Where a job runs and what it begins from: the same for every job."""
+    """Where a job runs and where it starts from: the same for every job."""
 
     model_config = SettingsConfigDict(
         env_prefix="SIGNALS_",
@@ -29,12 +29,12 @@ class RunSettings(BaseSettings):
         cli_implicit_flags=True,
         extra="forbid",
     )
-    #: Former names of settings and what they are called now: still read from command line and environment.
+    #: Former names of settings and their current names: still read from command line and environment.
     former_names: ClassVar[Mapping[str, str]] = {}
 
     replay: bool = Field(False, description="read to the end of the topic and stop; the Kafka offset is the clock")
     start: Literal["earliest-offset", "latest-offset", "group-offsets"] = Field(
-        "earliest-offset", description="where to begin in the topic"
+        "earliest-offset", description="where to start in the topic"
     )
     parallelism: int = Field(1, ge=1, le=128, description="parallel instances of each operator")
     checkpoint_ms: int | None = Field(
@@ -75,14 +75,14 @@ class StreamSettings(RunSettings):
     kafka: str = Field("127.0.0.1:9092", description="Kafka bootstrap address, host:port[,host:port]")
     redis: str = Field("", description="Redis URL, redis://host:port/db; empty writes to Kafka only")
     bars_topic: str = Field("market-data-bars", description="topic of bars, key = symbol")
-    from_ms: int | None = Field(None, description="begin at this Kafka timestamp (epoch ms) instead")
+    from_ms: int | None = Field(None, description="start at this Kafka timestamp (epoch ms) instead")
     to_ms: int | None = Field(None, description="replay: stop before this Kafka timestamp (epoch ms)")
-    group_id: str = Field("signals", description="Kafka consumer group; also the transactional-id prefix: one a job")
+    group_id: str = Field("signals", description="Kafka consumer group; also the transactional-id prefix: one per job")
     groups: int = Field(8, ge=1, le=4096, description="symbol groups; fixed for the life of the state")
     frame_ms: int = Field(20, ge=1, le=10_000, description="live: length of a frame in ms")
-    frame_offsets: int = Field(4000, ge=1, description="replay: length of a frame in offsets a partition")
+    frame_offsets: int = Field(4000, ge=1, description="replay: length of a frame in offsets per partition")
     execution_mode: Literal["thread", "process"] = Field(
-        "thread", description="where Python runs: in the JVM or beside"
+        "thread", description="where Python runs: in the JVM or in a process next to it"
     )
     exactly_once: bool = Field(False, description="Kafka transactions: output appears at each checkpoint, once")
     out_prefix: str = Field("", description="prefix of each output topic's name (to compare runs)")
@@ -132,7 +132,7 @@ class StreamSettings(RunSettings):
 
 
 def _renamed(argument: str, former_names: Mapping[str, str]) -> str:
-    """An argument of the command line, its option under today's name.
+    """An argument of the command line, with the current name of its option.
 
     >>> _renamed("--control-topic=t", {"control_topic": "kill_switch_topic"})
     '--kill-switch-topic=t'

@@ -1,8 +1,8 @@
-"""Settings of ingestion and bars: a TOML file, then environment variables over it. What is missing is named.
+"""Settings of ingestion and bars: a TOML file, overridden by environment variables. Errors name what is missing.
 
 The file is ``signals.toml`` here, or the one ``SIGNALS_CONFIG`` names. A variable is ``SIGNALS_`` and the path,
-joined by two underscores: ``SIGNALS_KAFKA``, ``SIGNALS_ALPACA__FEED=v2/sip``. Keys are secrets: they never print.
-Each venue brings its own section, named as its file in ``connectors/venues``.
+joined by two underscores: ``SIGNALS_KAFKA``, ``SIGNALS_ALPACA__FEED=v2/sip``. Keys are secrets and never printed.
+Each venue adds its own section, named after its folder in ``connectors/venues``.
 
 >>> settings = load(None, venues=["binance_us"])
 >>> settings.venue("binance_us").symbols
@@ -41,13 +41,13 @@ class Choice(BaseModel):
 
 
 def default_choices() -> list[Choice]:
-    """The minute bars of each venue that sends them, all others built.
+    """The vendor's minute bars of each venue that sends them, all others built.
 
     >>> [choice.source for choice in default_choices()]
     ['alpaca', 'binance*', 'binance_us*', 'polygon', '*']
     """
     sending = [name for name in venues.names() if venues.capabilities(name).minute_bars]
-    # Where the settings may give the source another name, that name begins as the venue's.
+    # Where the settings may give the source another name, that name begins with the venue's.
     sources = [f"{name}*" if "source" in venues.settings_of(name).model_fields else name for name in sending]
     return [*(Choice(source=source, timeframe="1m", use="vendor") for source in sources), Choice(use="built")]
 
@@ -66,7 +66,7 @@ class BarsSettings(BaseModel):
     calendars: dict[str, str] = {}
     late_s: float = Field(2.0, ge=0)
     revise_h: float = Field(24, gt=0)
-    idle_s: float = Field(10, gt=0, description="a partition silent for this long no longer holds time back")
+    idle_s: float = Field(10, gt=0, description="a partition silent for this long no longer holds back the watermark")
 
     @field_validator("timeframes")
     @classmethod
@@ -93,7 +93,7 @@ class BarsSettings(BaseModel):
 
 
 class Base(BaseSettings):
-    """What all venues share; their sections are added by :func:`settings_class`."""
+    """Settings that all venues share; their sections are added by :func:`settings_class`."""
 
     model_config = SettingsConfigDict(env_prefix="SIGNALS_", env_nested_delimiter="__", extra="ignore")
 

@@ -31,14 +31,14 @@ class JobSettings(StreamSettings):
     rollout_topic: str = Field("model-control", description="topic of bundle changes, see `signals bundle promote`")
     bundle: str = Field(DEFAULT_BUNDLE, description="model bundle: a shipped name or a folder")
     feature_rows: bool = Field(True, description="write every row to topic features")
-    policy: Path | None = Field(None, description="JSON file of when to speak (docs/signals.md); default: the defaults")
+    policy: Path | None = Field(None, description="JSON file of the emission policy (docs/signals.md)")
     feature_config: Path | None = Field(
         None, description="JSON file of families, lookbacks and thresholds (docs/features.md); default: the catalogue"
     )
     accept_partitions: int | None = Field(
         None,
         ge=1,
-        description="go on from state built on another number of partitions of the bars topic than this, which it has; "
+        description="accept state built on another number of partitions of the bars topic; this is its number now; "
         "only when every bar from before the change was read (docs/runbook.md)",
     )
     emit_from_ms: int | None = Field(
@@ -47,12 +47,12 @@ class JobSettings(StreamSettings):
 
     @property
     def source_topics(self) -> tuple[str, ...]:
-        """Every topic that travels in frames: bars, and what belongs to their symbols."""
+        """Every topic that is read into frames: bars, and the messages of their symbols."""
         return self.bars_topic, *self.side_topics
 
     @property
     def side_topics(self) -> dict[str, type[Any]]:
-        """The messages of each topic beside the bars."""
+        """The message type of each topic other than the bars."""
         return {
             self.status_topic: Event,
             self.news_topic: News,
