@@ -19,14 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from connectors.secrets import secret
 from connectors.venues.history import History
+from models.bar_rules import PRICE_MAX, SIZE_MAX
 from models.messages import Message
 from models.trade.calendar import US_STOCKS
 
 #: Times outside 2000..2100 are a wrong unit (seconds, micro- or nanoseconds), never data.
 TIME_MS_MIN, TIME_MS_MAX = 946_684_800_000, 4_102_444_800_000
-#: Prices and sizes at or above these are a wrong unit.
-PRICE_MAX, SIZE_MAX = 1e10, 1e15
-#: The same limits for fast decoders, which check them in C; what they refuse is decoded again to say why.
+#: The limits for fast decoders, which check them in C; what they refuse is decoded again to say why.
 Price = Annotated[float, msgspec.Meta(gt=0, lt=PRICE_MAX)]
 Size = Annotated[float, msgspec.Meta(ge=0, lt=SIZE_MAX)]
 TimeMs = Annotated[int, msgspec.Meta(ge=TIME_MS_MIN, lt=TIME_MS_MAX)]

@@ -30,7 +30,7 @@ message = "bar"
 )
 
 MINUTE_MS = 60_000
-#: Further than this in the future of its arrival a bar is refused (udfs.frames.codec.FUTURE_TOLERANCE_MS).
+#: Further than this in the future of its arrival a bar is refused (models.bar_rules.FUTURE_TOLERANCE_MS).
 SKEW_MS = 5 * MINUTE_MS
 
 

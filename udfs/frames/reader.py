@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from itertools import chain
 from operator import attrgetter
@@ -11,15 +10,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models import dead_letters
+from models import bar_rules, dead_letters
 from models.bar_columns import BAR_COLUMNS
-from models.messages import TIMEFRAME_MS, Bar, DeadLetter
+from models.messages import Bar, DeadLetter
 from udfs.frames.groups import group_of
 
-#: How far a bar's end may lie after the moment it was received (venue clocks drift; a wrong unit is far off).
-FUTURE_TOLERANCE_MS = 5 * 60_000
-
-_SYMBOL = re.compile(r"[A-Z0-9./:_^=-]{1,40}")
 _fields = attrgetter(*BAR_COLUMNS[:8])
 _many = msgspec.json.Decoder(list[Bar])
 _one = msgspec.json.Decoder(Bar)
@@ -50,7 +45,9 @@ class ParsedFrame(msgspec.Struct):
 
 
 def explain(bar: Bar, received_ms: float, group: int, groups: int) -> tuple[str, str] | None:
-    """The first rule a bar breaks, as (field, reason); None where it is sound.
+    """The first rule of :mod:`models.bar_rules` that a bar breaks, as (field, reason); None where it is sound.
+
+    Beyond them the Kafka key must be the symbol: its group is ``group`` of ``groups``.
 
     >>> sound = Bar(symbol="A", timeframe="1m", start_ms=0, end_ms=60_000, open=1, high=2, low=1, close=1, volume=0)
     >>> explain(sound, 0, group_of("A", 8), 8)
@@ -58,30 +55,8 @@ def explain(bar: Bar, received_ms: float, group: int, groups: int) -> tuple[str,
     >>> explain(msgspec.structs.replace(sound, low=3.0), 0, group_of("A", 8), 8)
     ('low', 'low 3.0 is above high 2')
     """
-    if not _SYMBOL.fullmatch(bar.symbol):
-        return "symbol", f"symbol {bar.symbol!r} is not an upper-case name of 1 to 40 letters, digits and ./:_-^="
-    if bar.timeframe not in TIMEFRAME_MS:
-        return "timeframe", f"timeframe {bar.timeframe!r} is not one of {', '.join(TIMEFRAME_MS)}"
-    for name in ("open", "high", "low", "close"):
-        price = getattr(bar, name)
-        if not (np.isfinite(price) and price > 0):
-            return name, f"{name} {price} is not a positive price"
-    if bar.volume is not None and not (np.isfinite(bar.volume) and bar.volume >= 0):
-        return "volume", f"volume {bar.volume} is negative or not finite"
-    if bar.low > bar.high:
-        return "low", f"low {bar.low} is above high {bar.high}"
-    for name in ("open", "close"):
-        price = getattr(bar, name)
-        if not bar.low <= price <= bar.high:
-            return name, f"{name} {price} lies outside low {bar.low} .. high {bar.high}"
-    if bar.start_ms < 0 or bar.end_ms <= bar.start_ms:
-        return "end_ms", f"end_ms {bar.end_ms} is not after start_ms {bar.start_ms}, or start_ms is negative"
-    if bar.end_ms - bar.start_ms > TIMEFRAME_MS[bar.timeframe]:
-        return "end_ms", f"the bar lasts {bar.end_ms - bar.start_ms} ms, longer than its timeframe {bar.timeframe}"
-    if bar.end_ms > (bar.ingestion_timestamp_ms or received_ms) + FUTURE_TOLERANCE_MS:
-        return "end_ms", f"end_ms {bar.end_ms} is in the future of its arrival: is it in milliseconds?"
-    if bar.revision < 0:
-        return "revision", f"revision {bar.revision} is negative"
+    if broken := bar_rules.first_broken(bar, received_ms, "explain"):
+        return broken
     if group_of(bar.symbol, groups) != group:
         return "symbol", f"the Kafka key does not name the symbol {bar.symbol!r}: produce bars with the symbol as key"
     return None

@@ -15,8 +15,6 @@ from typing import Any
 import msgspec
 
 from connectors.venues.base import (
-    PRICE_MAX,
-    SIZE_MAX,
     Action,
     ConnectionEvent,
     Parsed,
@@ -31,6 +29,7 @@ from connectors.venues.base import (
     reject,
     rfc3339_ms,
 )
+from models.bar_rules import PRICE_MAX, SIZE_MAX
 from models.events import Halt, Imbalance, Pause, PriceBands, QuotationResume, Resume, TradingState, TradingStatus
 from models.messages import TIMEFRAME_MS, Bar, Message, News, Quote, Trade
 

@@ -14,8 +14,6 @@ from typing import Any
 import msgspec
 
 from connectors.venues.base import (
-    PRICE_MAX,
-    SIZE_MAX,
     Action,
     ConnectionEvent,
     Parsed,
@@ -31,6 +29,7 @@ from connectors.venues.base import (
     reject,
     time_ms,
 )
+from models.bar_rules import PRICE_MAX, SIZE_MAX
 from models.messages import TIMEFRAME_MS, Bar, Message, Quote, Trade
 
 #: Our channel names, as stream suffixes.

@@ -15,8 +15,6 @@ from typing import Any
 import msgspec
 
 from connectors.venues.base import (
-    PRICE_MAX,
-    SIZE_MAX,
     TIME_MS_MAX,
     TIME_MS_MIN,
     Action,
@@ -34,6 +32,7 @@ from connectors.venues.base import (
     reject,
     time_ms,
 )
+from models.bar_rules import PRICE_MAX, SIZE_MAX
 from models.events import Imbalance, PriceBands
 from models.messages import TIMEFRAME_MS, Bar, Message, Quote, Trade
 
