@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,22 @@ _REMEMBERED_MS = 7 * 86_400_000.0
 _MISSING = {"w": "warming_up", "g": "gap", "z": "undefined", "m": "no_input", "s": "stale"}
 
 _LATE_SPLIT = "the split takes effect before a bar that was seen already: features are masked until they refill"
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """The features of a frame's n bars: each bar's series, its numbers, f values and their quality codes.
+
+    ``index`` int32[n] points into ``series`` (symbol, timeframe, source); ``matrix`` float64[n, 8]; ``values``
+    float64[n, f]; ``quality`` uint8[n, f]; ``arrived_ms`` is when the first bar was ingested (0: not stamped).
+    """
+
+    series: list[tuple[str, str, str]]
+    index: NDArray[np.int32]
+    matrix: NDArray[np.float64]
+    values: NDArray[np.float64]
+    quality: NDArray[np.uint8]
+    arrived_ms: float
 
 
 class FrameFeatures(KeyedBroadcastProcessFunction):  # type: ignore[misc]
@@ -184,56 +201,62 @@ class FrameFeatures(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         messages, places, side_messages = separate_bars(value[1], value[2], topic)
         parsed = self._reader.read(group, messages, places) if places else ParsedFrame.empty()
         self._check_partitions(group, parsed.places)
-        bars, rejects = parsed.bars, parsed.rejects
-        n, width = len(bars), len(self._kernel.names)
-
         self._groups.require(group)
         known = self._states.of_group(group)
         self._note(self._side_log.poll())
-        letters = self._hear(group, known)
-        series: dict[tuple[str, str], int] = {}
-        index = np.fromiter((series.setdefault((b.symbol, b.timeframe), len(series)) for b in bars), np.int32, n)
-        names = list(series)
-        sources = dict(zip(index.tolist(), (bar.source for bar in bars), strict=True))
-        rows = np.fromiter((self._states.row(group, name) for name in names), np.int64, len(names))
-
-        out, quality = np.empty((n, width)), np.full((n, width), ord("."), np.uint8)
-        calendars = np.array([calendar_code(name[0], sources[k]) for k, name in enumerate(names)])
-        columns = np.column_stack([parsed.matrix, calendars[index]]) if n else np.empty((0, len(BAR_COLUMNS)))
-        verdicts = self._run(names, rows, index, columns, out, quality)
-        for name, row in zip(names, rows.tolist(), strict=True):
-            self._states.write(name, row)
-
-        matrix = parsed.matrix
-        if (refused := verdicts >= DUPLICATE).any():
-            payloads = parsed.payloads or messages.encode("latin-1").split(b"\x1e")
-            for i in np.flatnonzero(refused).tolist():
-                rejects.append(Reject(parsed.places[i], payloads[i], "start_ms", VERDICTS[int(verdicts[i])]))
-            kept = ~refused
-            index, matrix, out, quality = index[kept], matrix[kept], out[kept], quality[kept]
-            bars = [bars[i] for i in np.flatnonzero(kept).tolist()]
-
+        dead_letters = self._hear(group, known)
+        computed = self._compute(group, parsed, messages)
         parts, shadows = self._bundle_plan.plan(
-            ctx.get_broadcast_state(CHANGES).get(_CHANGES_KEY), matrix[:, 1].astype(np.int64)
+            ctx.get_broadcast_state(CHANGES).get(_CHANGES_KEY), computed.matrix[:, 1].astype(np.int64)
         )  # fmt: skip
-        self._count(verdicts, quality, len(index), len(rejects))
         frame = FeatureFrame(
             group,
-            width,
-            [(*name, sources[k]) for k, name in enumerate(names)],
-            index.tobytes(),
-            matrix.tobytes(),
-            out.tobytes(),
-            quality.tobytes(),
+            len(self._kernel.names),
+            computed.series,
+            computed.index.tobytes(),
+            computed.matrix.tobytes(),
+            computed.values.tobytes(),
+            computed.quality.tobytes(),
             parts,
             shadows,
-            letters + [encode(dead_letter(topic, reject)) for reject in rejects],
+            dead_letters + [encode(dead_letter(topic, reject)) for reject in parsed.rejects],
             side_messages,
-            arrived_ms=float(bars[0].ingestion_timestamp_ms or 0) if bars else 0.0,
+            arrived_ms=computed.arrived_ms,
             received_ms=received_ms,
             featured_ms=time.time() * 1000,
         )
         yield self._row(frame)
+
+    def _compute(self, group: int, parsed: ParsedFrame, messages: str) -> Computed:
+        """Run the kernel over the frame's bars and write the series' state; bars it refuses join ``parsed.rejects``."""
+        bars, n, width = parsed.bars, len(parsed.bars), len(self._kernel.names)
+        places: dict[tuple[str, str], int] = {}
+        index = np.fromiter((places.setdefault((b.symbol, b.timeframe), len(places)) for b in bars), np.int32, n)
+        names = list(places)
+        sources = dict(zip(index.tolist(), (bar.source for bar in bars), strict=True))
+        rows = np.fromiter((self._states.row(group, name) for name in names), np.int64, len(names))
+        calendars = np.array([calendar_code(name[0], sources[k]) for k, name in enumerate(names)])
+        columns = np.column_stack([parsed.matrix, calendars[index]]) if n else np.empty((0, len(BAR_COLUMNS)))
+
+        values, quality = np.empty((n, width)), np.full((n, width), ord("."), np.uint8)
+        verdicts = self._run(names, rows, index, columns, values, quality)
+        for name, row in zip(names, rows.tolist(), strict=True):
+            self._states.write(name, row)
+
+        kept = np.flatnonzero(verdicts < DUPLICATE)
+        chosen: slice | NDArray[np.int64] = slice(None)  # no copies where every bar is kept, as nearly always
+        if len(kept) < n:
+            chosen = kept
+            payloads = parsed.payloads or messages.encode("latin-1").split(b"\x1e")
+            for i in np.flatnonzero(verdicts >= DUPLICATE).tolist():
+                reject = Reject(parsed.places[i], payloads[i], "start_ms", VERDICTS[int(verdicts[i])])
+                parsed.rejects.append(reject)
+        computed = Computed(
+            [(*name, sources[k]) for k, name in enumerate(names)], index[chosen], parsed.matrix[chosen], values[chosen],
+            quality[chosen], float(bars[kept[0]].ingestion_timestamp_ms or 0) if len(kept) else 0.0,
+        )  # fmt: skip
+        self._count(verdicts, computed.quality, len(computed.index), len(parsed.rejects))
+        return computed
 
     def _row(self, frame: FeatureFrame) -> Row:
         return Row(frame.group, self._carrier.wrap(pack(frame)))
