@@ -59,8 +59,8 @@ SWEEP: dict[str, list[Any]] = {
     "parallelism": [1, 2],
 }
 TITLES = {
-    "symbols": "symbols", "frame_ms": "length of a frame, ms", "groups": "symbol groups",
-    "timeframe": "timeframe of the bars", "parallelism": "instances, a TaskManager each",
+    "symbols": "symbols", "frame_ms": "frame length, ms", "groups": "symbol groups",
+    "timeframe": "timeframe", "parallelism": "instances, one TaskManager each",
 }  # fmt: skip
 
 

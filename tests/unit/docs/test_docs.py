@@ -46,7 +46,7 @@ def test_decision_records_have_a_number_each_and_a_status() -> None:
     numbers = [record.name.split("-")[0] for record in records]
     assert len(numbers) == len(set(numbers)), f"a number twice: {numbers}"
     for record in records:
-        assert "\nStatus: " in record.read_text(), f"{record.name} says no status"
+        assert "\nStatus: " in record.read_text(), f"{record.name} has no status"
 
 
 @pytest.mark.parametrize("name", ["deployment.md", "runbook.md", "architecture.md", "sizing.md", "upgrades.md"])
@@ -64,7 +64,7 @@ def test_commands_and_settings_are_real(name: str) -> None:
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), f"make {target}"
 
 
-def test_the_sizing_guide_says_the_states_real_sizes_and_measured_figures() -> None:
+def test_the_sizing_guide_states_real_sizes_of_state_and_measured_figures() -> None:
     from models.messages import Bar
     from models.outcomes.tracker import Tracker
     from models.signals.emission import STATE_COLUMNS
@@ -74,8 +74,8 @@ def test_the_sizing_guide_says_the_states_real_sizes_and_measured_figures() -> N
     text = (ROOT / "docs" / "sizing.md").read_text()
     kernel = Kernel(FeatureConfig())
     size = len(kernel.encode_state(kernel.new_states(1)[0]))
-    assert f"{size:,} bytes a symbol and timeframe: 11,000 symbols are {11_000 * size / 1e6:.0f} MB" in text
-    assert f"{8 * STATE_COLUMNS} bytes a symbol and timeframe" in text
+    assert f"{size:,} bytes per symbol and timeframe: 11,000 symbols are {11_000 * size / 1e6:.0f} MB" in text
+    assert f"{8 * STATE_COLUMNS} bytes per symbol and timeframe" in text
     bars = [
         Bar(
             symbol="A",
@@ -94,10 +94,10 @@ def test_the_sizing_guide_says_the_states_real_sizes_and_measured_figures() -> N
     tracker.take([], bars, [], 0)
     kept = sum(len(data) for key, data in changed_records(tracker) if key.startswith("bars")) / len(bars)
     whole_mb = 11_000 * 3 * 390 * kept / 1e6
-    assert f"{kept:.0f} bytes a bar: 11,000 symbols with three sessions of 390 minutes are {whole_mb:.0f} MB" in text
+    assert f"{kept:.0f} bytes per bar: 11,000 symbols with three sessions of 390 minutes are {whole_mb:.0f} MB" in text
     measured = (ROOT / "bench" / "README.md").read_text()
     table = "\n".join(line for line in text.splitlines() if line.startswith("|"))
     figures = re.findall(r"([\d,]+) (?:bars|trades|messages|deliveries)/s", table)
     assert len(figures) >= 5
     for figure in figures:
-        assert figure in measured, f"{figure} a second is not in bench/README.md"
+        assert figure in measured, f"{figure} per second is not in bench/README.md"
