@@ -247,6 +247,7 @@ class Tags:
     """
 
     def __init__(self, field: str, channels: dict[str, str]) -> None:
+        self.field = field
         self._pattern = re.compile(rb'"%s"\s*:\s*"(\w+)"' % field.encode())
         self._channels = {name.encode(): channel for name, channel in channels.items()}
 

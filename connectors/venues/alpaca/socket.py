@@ -19,16 +19,15 @@ from connectors.venues.base import (
     ConnectionEvent,
     Parsed,
     Price,
-    Reject,
     Size,
     Tags,
     check_bar,
     check_price,
     check_size,
     fail,
-    reject,
     rfc3339_ms,
 )
+from connectors.venues.tagged_frames import TaggedArrays, condition_texts
 from models.bar_rules import PRICE_MAX, SIZE_MAX
 from models.events import Halt, Imbalance, Pause, PriceBands, QuotationResume, Resume, TradingState, TradingStatus
 from models.messages import TIMEFRAME_MS, Bar, Message, News, Quote, Trade
@@ -73,6 +72,7 @@ POLICY: dict[str, Action] = {
 TRADING_STATES: dict[str, type[TradingState]] = {
     "H": Halt, "2": Halt, "P": Pause, "Q": QuotationResume, "T": Resume, "3": Resume,
 }  # fmt: skip
+
 
 Conditions = list[str] | str | None
 
@@ -228,21 +228,16 @@ _Sound = (
     _SoundTrade | _Quote | _Bar | _UpdatedBar | _DailyBar | _Correction | _Cancel | _Luld | _TradingStatus
     | _Imbalance | _News | _Success | _Error | _Subscription
 )  # fmt: skip
-_item = msgspec.json.Decoder(_Any)
-_frame = msgspec.json.Decoder(list[_Sound])
-_frames = msgspec.json.Decoder(list[list[_Sound]])
-_raw = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def _conditions(value: Conditions) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, str) else tuple(value)
-
-
-class Adapter:
+class Adapter(TaggedArrays):
     """Alpaca's protocol. ``feed`` is the path after the host: ``v2/iex``, ``v2/sip``, ``v2/test``, ``v1beta1/news``."""
 
+    tags = _TAGS
+    known_tags = "t q b u d c x l s i n"
+    item_decoder = msgspec.json.Decoder(_Any)
+    frame_decoder = msgspec.json.Decoder(list[_Sound])
+    frames_decoder = msgspec.json.Decoder(list[list[_Sound]])
     greets = True
     authenticates = True
     contiguous_ids = False
@@ -294,31 +289,6 @@ class Adapter:
             return Action.LOG
         return POLICY.get(error.code, Action.LOG)
 
-    def parse(self, frame: bytes, now_ms: int | None) -> Parsed:
-        """The messages, rejects and connection events in one frame."""
-        parsed = Parsed()
-        try:
-            self._take(_frame.decode(frame), now_ms, parsed)
-        except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
-            return self._one_by_one(frame, now_ms)
-        return parsed
-
-    def parse_many(self, frames: list[bytes], now_ms: int | None) -> Parsed:
-        """The same for several frames at once."""
-        parsed = Parsed()
-        try:
-            lists = _frames.decode(b"[" + b",".join(frames) + b"]")
-            if len(lists) == len(frames):
-                for items in lists:
-                    self._take(items, now_ms, parsed)
-                return parsed
-        except (ValueError, RecursionError):
-            pass
-        parsed = Parsed()
-        for frame in frames:
-            parsed.extend(self.parse(frame, now_ms))
-        return parsed
-
     def _take(self, items: list[Any], now_ms: int | None, parsed: Parsed) -> None:
         add = parsed.messages.append
         convert = self._convert
@@ -340,7 +310,7 @@ class Adapter:
                         size=item.s,
                         trade_id=str(item.i),
                         exchange=item.x,
-                        conditions=tuple(conditions) if type(conditions) is list else _conditions(conditions),
+                        conditions=tuple(conditions) if type(conditions) is list else condition_texts(conditions),
                         tape=item.z,
                     )
                 )
@@ -350,22 +320,6 @@ class Adapter:
                 parsed.messages += self._news(item, now_ms)
             else:
                 parsed.connection_events.append(_connection_event(item))
-
-    def _one_by_one(self, frame: bytes, now_ms: int | None) -> Parsed:
-        parsed = Parsed()
-        try:
-            raws = _raw.decode(b"[%s]" % frame if frame.lstrip().startswith(b"{") else frame)  # recorded one by one
-        except (ValueError, RecursionError) as error:
-            parsed.rejects.append(reject(error, frame, _TAGS))
-            return parsed
-        for raw in raws:
-            part = Parsed()
-            try:
-                self._take([_item.decode(raw)], now_ms, part)
-            except (ValueError, RecursionError) as error:
-                part.rejects.append(_explain(error, bytes(raw)))
-            parsed.extend(part)
-        return parsed
 
     def _quote(self, item: _Quote, now_ms: int | None) -> Message:
         symbol = item.S.upper()
@@ -387,7 +341,7 @@ class Adapter:
             ask_size=ask_size * lot,
             bid_exchange=item.bx,
             ask_exchange=item.ax,
-            conditions=_conditions(item.c),
+            conditions=condition_texts(item.c),
         )
 
     def _bar(self, item: _Bar, now_ms: int | None) -> Message:
@@ -425,7 +379,7 @@ class Adapter:
             trade_id=str(item.ci),
             corrects_id=str(item.oi),
             exchange=item.x,
-            conditions=_conditions(item.cc),
+            conditions=condition_texts(item.cc),
             tape=item.z,
             kind="correction",
         )
@@ -510,10 +464,3 @@ def _connection_event(item: Any) -> ConnectionEvent:
     held = msgspec.structs.asdict(item)
     channels = {name: held[wire] for name, wire in CHANNELS.items() if held.get(wire)}
     return ConnectionEvent(kind="subscribed", channels=channels)
-
-
-def _explain(error: Exception, payload: bytes) -> Reject:
-    """Say which message types exist when the tag is the trouble."""
-    if "Invalid value" in str(error) and ".T`" in str(error):
-        return Reject(reason=f"{error}: T must be one of t q b u d c x l s i n", payload=payload, field="T")
-    return reject(error, payload, _TAGS)

@@ -18,7 +18,6 @@ from connectors.venues.base import (
     ConnectionEvent,
     Parsed,
     Price,
-    Reject,
     Size,
     Tags,
     TimeMs,
@@ -29,6 +28,7 @@ from connectors.venues.base import (
     reject,
     time_ms,
 )
+from connectors.venues.tagged_frames import UNREADABLE, TaggedFrames
 from models.bar_rules import PRICE_MAX, SIZE_MAX
 from models.messages import TIMEFRAME_MS, Bar, Message, Quote, Trade
 
@@ -166,9 +166,11 @@ _anything = msgspec.json.Decoder(dict[str, Any])
 _raws = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-class Adapter:
+class Adapter(TaggedFrames):
     """Binance's protocol, always as combined streams when it subscribes itself; both forms are parsed."""
 
+    tags = _TAGS
+    known_tags = "trade aggTrade kline 24hrTicker (or bookTicker)"
     greets = False
     authenticates = False
     contiguous_ids = True
@@ -224,33 +226,19 @@ class Adapter:
         """See :data:`POLICY`."""
         return POLICY.get(error.code, Action.LOG)
 
-    def parse(self, frame: bytes, now_ms: int | None) -> Parsed:
-        """The messages, rejects and connection events in one frame."""
-        parsed = Parsed()
-        try:
-            self._take([_frame.decode(frame).data], now_ms, parsed)
-        except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
-            return self._slowly(frame, now_ms)
-        return parsed
+    def _decode(self, frame: bytes) -> list[Any]:
+        return [_frame.decode(frame).data]
 
-    def parse_many(self, frames: list[bytes], now_ms: int | None) -> Parsed:
-        """The same for several frames at once."""
-        parsed = Parsed()
+    def _decode_many(self, frames: list[bytes]) -> list[list[Any]]:
         joined = b"[" + b",".join(frames) + b"]"
-        try:
-            if frames and frames[0].startswith(b'{"e"'):
-                events = _raw_frames.decode(joined)
-            else:
-                events = [wrapped.data for wrapped in _frames.decode(joined)]
-            if len(events) == len(frames):
-                self._take(events, now_ms, parsed)
-                return parsed
-        except (ValueError, RecursionError):
-            pass
-        parsed = Parsed()
-        for frame in frames:
-            parsed.extend(self.parse(frame, now_ms))
-        return parsed
+        events: list[Any]
+        if frames and frames[0].startswith(b'{"e"'):
+            events = _raw_frames.decode(joined)
+        else:
+            events = [wrapped.data for wrapped in _frames.decode(joined)]
+        if len(events) != len(frames):
+            raise ValueError(f"{len(frames)} frames hold {len(events)} events")
+        return [events]
 
     def _take(self, events: list[Any], now_ms: int | None, parsed: Parsed) -> None:
         add = parsed.messages.append
@@ -295,7 +283,7 @@ class Adapter:
             else:
                 add(self._convert[kind](item, now_ms))
 
-    def _slowly(self, frame: bytes, now_ms: int | None) -> Parsed:
+    def _parse_slowly(self, frame: bytes, now_ms: int | None) -> Parsed:
         """A raw event, an answer to a request, a ``bookTicker`` (which has no type), or a reject."""
         parsed = Parsed()
         try:
@@ -314,8 +302,8 @@ class Adapter:
                 parsed.messages.append(self._book_ticker(_book_ticker.decode(payload), now_ms))
             else:
                 parsed.connection_events.append(_connection_event(held))
-        except (ValueError, RecursionError) as error:
-            parsed = Parsed(rejects=[_explain(error, frame)])
+        except UNREADABLE as error:
+            parsed = Parsed(rejects=[self.explain(error, frame)])
         return parsed
 
     def _each(self, payload: bytes, now_ms: int | None) -> Parsed:
@@ -399,14 +387,3 @@ def _connection_event(held: dict[str, Any]) -> ConnectionEvent:
     if "result" in held and "id" in held:
         return ConnectionEvent(kind="subscribed" if held["result"] is None else "info", code=str(held["id"]))
     raise ValueError("e is missing: neither an event nor an answer to a request")
-
-
-def _explain(error: Exception, payload: bytes) -> Reject:
-    """Say which event types exist when the tag is the trouble."""
-    if "Invalid value" in str(error) and ".e`" in str(error):
-        return Reject(
-            reason=f"{error}: e must be one of trade aggTrade kline 24hrTicker (or bookTicker)",
-            payload=payload,
-            field="e",
-        )
-    return reject(error, payload, _TAGS)

@@ -21,7 +21,6 @@ from connectors.venues.base import (
     ConnectionEvent,
     Parsed,
     Price,
-    Reject,
     Size,
     Tags,
     TimeMs,
@@ -29,9 +28,9 @@ from connectors.venues.base import (
     check_price,
     check_size,
     fail,
-    reject,
     time_ms,
 )
+from connectors.venues.tagged_frames import TaggedArrays, condition_texts
 from models.bar_rules import PRICE_MAX, SIZE_MAX
 from models.events import Imbalance, PriceBands
 from models.messages import TIMEFRAME_MS, Bar, Message, Quote, Trade
@@ -52,7 +51,6 @@ POLICY: dict[str, Action] = {
     "error": Action.LOG,
 }
 TAPES = {1: "A", 2: "B", 3: "C"}
-_IDS = tuple(str(number) for number in range(128))
 Conditions = list[int] | int | None
 
 
@@ -147,27 +145,20 @@ class _Status(_Wire, tag="status"):
 
 _Any = _Trade | _Quote | _Minute | _Second | _Luld | _Imbalance | _CryptoTrade | _Status
 _Sound = _SoundTrade | _Quote | _Minute | _Second | _Luld | _Imbalance | _CryptoTrade | _Status
-_item = msgspec.json.Decoder(_Any)
-_frame = msgspec.json.Decoder(list[_Sound])
-_frames = msgspec.json.Decoder(list[list[_Sound]])
-_raw = msgspec.json.Decoder(list[msgspec.Raw])
-
-
-def _conditions(value: Conditions) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if isinstance(value, int):
-        return (str(value),)
-    return tuple([_IDS[code] if 0 <= code < 128 else str(code) for code in value])
 
 
 def _number(value: int | None) -> str:
     return "" if value is None else str(value)
 
 
-class Adapter:
+class Adapter(TaggedArrays):
     """Polygon's protocol. ``path`` is the asset class: ``stocks`` or ``crypto``."""
 
+    tags = _TAGS
+    known_tags = "T Q AM A LULD NOI XT"
+    item_decoder = msgspec.json.Decoder(_Any)
+    frame_decoder = msgspec.json.Decoder(list[_Sound])
+    frames_decoder = msgspec.json.Decoder(list[list[_Sound]])
     greets = True
     authenticates = True
     contiguous_ids = False
@@ -216,31 +207,6 @@ class Adapter:
             return Action.FATAL
         return POLICY.get(error.code, Action.LOG)
 
-    def parse(self, frame: bytes, now_ms: int | None) -> Parsed:
-        """The messages, rejects and connection events in one frame."""
-        parsed = Parsed()
-        try:
-            self._take(_frame.decode(frame), now_ms, parsed)
-        except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
-            return self._one_by_one(frame, now_ms)
-        return parsed
-
-    def parse_many(self, frames: list[bytes], now_ms: int | None) -> Parsed:
-        """The same for several frames at once."""
-        parsed = Parsed()
-        try:
-            lists = _frames.decode(b"[" + b",".join(frames) + b"]")
-            if len(lists) == len(frames):
-                for items in lists:
-                    self._take(items, now_ms, parsed)
-                return parsed
-        except (ValueError, RecursionError):
-            pass
-        parsed = Parsed()
-        for frame in frames:
-            parsed.extend(self.parse(frame, now_ms))
-        return parsed
-
     def _take(self, items: list[Any], now_ms: int | None, parsed: Parsed) -> None:
         add = parsed.messages.append
         convert = self._convert
@@ -263,7 +229,7 @@ class Adapter:
                         size=item.s,
                         trade_id=str(item.i),
                         exchange=str(item.x),
-                        conditions=_conditions(conditions) if conditions is not None else (),
+                        conditions=condition_texts(conditions) if conditions is not None else (),
                         tape=TAPES.get(item.z, ""),
                     )
                 )
@@ -271,22 +237,6 @@ class Adapter:
                 add(convert[kind](item, now_ms))
             else:
                 parsed.connection_events.append(_connection_event(item))
-
-    def _one_by_one(self, frame: bytes, now_ms: int | None) -> Parsed:
-        parsed = Parsed()
-        try:
-            raws = _raw.decode(b"[%s]" % frame if frame.lstrip().startswith(b"{") else frame)  # recorded one by one
-        except (ValueError, RecursionError) as error:
-            parsed.rejects.append(reject(error, frame, _TAGS))
-            return parsed
-        for raw in raws:
-            part = Parsed()
-            try:
-                self._take([_item.decode(raw)], now_ms, part)
-            except (ValueError, RecursionError) as error:
-                part.rejects.append(_explain(error, bytes(raw)))
-            parsed.extend(part)
-        return parsed
 
     def _quote(self, item: _Quote, now_ms: int | None) -> Message:
         if not (0 <= item.bp < PRICE_MAX and 0 <= item.ap < PRICE_MAX):
@@ -304,7 +254,7 @@ class Adapter:
             ask_size=item.as_,
             bid_exchange=_number(item.bx),
             ask_exchange=_number(item.ax),
-            conditions=_conditions(item.c),
+            conditions=condition_texts(item.c),
         )
 
     def _bar(self, item: _Minute, now_ms: int | None) -> Message:
@@ -336,7 +286,7 @@ class Adapter:
             timestamp_ms=_scaled("t", item.t, 1_000, "micro"),
             upper=item.h,
             lower=item.l,
-            indicators=_conditions(item.i),
+            indicators=condition_texts(item.i),
             tape=TAPES.get(item.z, ""),
         )
 
@@ -364,7 +314,7 @@ class Adapter:
             size=item.s,
             trade_id=str(item.i),
             exchange=str(item.x),
-            conditions=_conditions(item.c),
+            conditions=condition_texts(item.c),
         )
 
 
@@ -385,10 +335,3 @@ def _connection_event(item: _Status) -> ConnectionEvent:
             return ConnectionEvent(kind="subscribed", text=item.message, channels={names.get(prefix, prefix): [symbol]})
         return ConnectionEvent(kind="info", text=item.message)
     return ConnectionEvent(kind="error", code=item.status, text=item.message)
-
-
-def _explain(error: Exception, payload: bytes) -> Reject:
-    """Say which event kinds exist when the tag is the trouble."""
-    if "Invalid value" in str(error) and ".ev`" in str(error):
-        return Reject(reason=f"{error}: ev must be one of T Q AM A LULD NOI XT", payload=payload, field="ev")
-    return reject(error, payload, _TAGS)
