@@ -26,7 +26,7 @@ from relay import push_api as push
 from relay.auth import Identity
 from relay.bundles import facts
 from relay.charts import Busy
-from relay.http import read_json, reply, services, signed_in
+from relay.http import read_json, reply, services_of, signed_in
 from relay.performance import report
 from relay.security import SecurityHeaders, origin_allowed
 from relay.services import Services
@@ -51,25 +51,25 @@ async def service_worker(request: Request) -> Response:
 
 async def health(request: Request) -> Response:
     """Whether the relay runs and Redis answers."""
-    hub = services(request).hub
+    hub = services_of(request).hub
     return reply({"ok": hub.pipeline_ok, "mode": hub.state.mode}, 200 if hub.pipeline_ok else 503)
 
 
 async def start_page(request: Request) -> Response:
-    """What the page needs before sign-in: whether a demo user is offered."""
-    return reply({"demo": bool(services(request).settings.demo_user)})
+    """What the page needs before sign-in: whether there is a demo user."""
+    return reply({"demo": bool(services_of(request).settings.demo_user)})
 
 
 async def demo_token(request: Request) -> Response:
-    """A short-lived token of the demo user; only on loopback, only if switched on, only to our own page."""
-    held = services(request)
+    """A short-lived token of the demo user; only on loopback, only if enabled, only for our own page."""
+    services = services_of(request)
     local = request.client is not None and request.client.host in ("127.0.0.1", "::1")
-    ours = origin_allowed(request.headers.get("origin"), request.headers.get("host", ""), held.settings.origins)
-    if not (held.settings.demo_user and held.settings.loopback and local and ours):
+    ours = origin_allowed(request.headers.get("origin"), request.headers.get("host", ""), services.settings.origins)
+    if not (services.settings.demo_user and services.settings.loopback and local and ours):
         return reply({"error": "there is no demo user here"}, 404)
-    if not held.requests.take("demo", time.monotonic()):
+    if not services.requests.take("demo", time.monotonic()):
         return reply({"error": "too many requests; wait a second"}, 429)
-    token, expires_ms = held.auth.issue(DEMO_NAME, held.settings.demo_token_s)
+    token, expires_ms = services.auth.issue(DEMO_NAME, services.settings.demo_token_s)
     return reply({"token": token, "expires_ms": expires_ms})
 
 
@@ -84,8 +84,8 @@ class _Changes(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def change_me(request: Request, identity: Identity) -> Response:
-    """Change one's own watchlist or risk profile; never the tier."""
-    store, name = services(request).store, identity.user.name
+    """Change the user's own watchlist or risk profile; never the tier."""
+    store, name = services_of(request).store, identity.user.name
     try:
         changes = await read_json(request, _Changes)
         if changes.watchlist is not None:
@@ -95,7 +95,7 @@ async def change_me(request: Request, identity: Identity) -> Response:
     except (msgspec.DecodeError, UserError, ValueError) as error:
         return reply({"error": str(error)}, 400)
     user = await run_in_threadpool(store.get, name)
-    hub = services(request).hub
+    hub = services_of(request).hub
     for client in list(hub.clients):
         if user is not None and client.user.name == name:
             hub.update_user(client, user)
@@ -112,8 +112,8 @@ async def bars(request: Request, identity: Identity) -> Response:
         for name in TIMEFRAME_MS if timeframe == "auto" else (timeframe,):
             timeframe = name
             key = redis_keys.bars_key(symbol, timeframe)
-            held: Any = services(request).follower.redis.lrange(key, -2 * redis_keys.BARS_MAX, -1)
-            if found := unpack(await held):
+            rows: Any = services_of(request).follower.redis.lrange(key, -2 * redis_keys.BARS_MAX, -1)
+            if found := unpack(await rows):
                 break
     except (RedisError, OSError):
         return reply({"error": "the pipeline cannot be reached; try again"}, 503)
@@ -123,29 +123,29 @@ async def bars(request: Request, identity: Identity) -> Response:
 
 
 async def performance(request: Request, identity: Identity) -> Response:
-    """How past signals ended."""
-    state = services(request).hub.state
+    """Outcomes of past signals."""
+    state = services_of(request).hub.state
     symbol = request.query_params.get("symbol")
     outcomes = [o for o in state.all_closed() if symbol is None or o.symbol == symbol]
     return reply(await run_in_threadpool(report, list(outcomes)))
 
 
 async def system(request: Request, identity: Identity) -> Response:
-    """What the pipeline says about itself, and the relay's own counters."""
-    held = services(request)
-    hub = held.hub
+    """What the pipeline reports, and the relay's own counters."""
+    services = services_of(request)
+    hub = services.hub
     own = {
         "clients": len(hub.clients),
         "delivered": hub.delivered,
         "dropped_slow": hub.dropped_slow,
         "conflated": hub.conflated,
-        "skipped_entries": held.follower.mirror.skipped,
-        "push": held.push.counts,
-        "charts_drawn": held.images.drawn,
+        "skipped_entries": services.follower.mirror.skipped,
+        "push": services.push.counts,
+        "charts_drawn": services.images.drawn,
         "event_time_ms": max(hub.state.clock_ms.values(), default=None),
         "signal_lag_ms": hub.state.last_lag_ms if hub.state.mode in ("live", "delayed") else None,
         "active_signals": len(hub.state.signals),
-        "uptime_s": round(time.time() - held.started_at),
+        "uptime_s": round(time.time() - services.started_at),
         "redis": hub.pipeline_ok,
         "position": hub.state.number,
     }
@@ -157,40 +157,40 @@ async def system(request: Request, identity: Identity) -> Response:
             pipeline["bundle"] = facts(name) or {"name": name}
     now_ms = int(time.time() * 1e3)
     return reply({
-        "mode": hub.state.mode, "pipeline": pipeline, "watch": held.watch.told(), "relay": own, "now_ms": now_ms,
+        "mode": hub.state.mode, "pipeline": pipeline, "watch": services.watch.report(), "relay": own, "now_ms": now_ms,
     })  # fmt: skip
 
 
-async def find_signal(held: Services, signal_id: str) -> Signal | None:
-    """An active signal, or one whose record Redis still keeps."""
-    signal = held.hub.state.signals.get(signal_id)
+async def find_signal(services: Services, signal_id: str) -> Signal | None:
+    """An active signal, or one that Redis still keeps."""
+    signal = services.hub.state.signals.get(signal_id)
     if signal is None:
         with contextlib.suppress(RedisError, OSError, msgspec.DecodeError):
-            value: Any = await held.follower.redis.get(redis_keys.signal_key(signal_id))
+            value: Any = await services.follower.redis.get(redis_keys.signal_key(signal_id))
             signal = None if value is None else decode(value, Signal)
     return signal
 
 
 async def chart(request: Request) -> Response:
     """A signal's chart image; the signed URL is the permission."""
-    held = services(request)
+    services = services_of(request)
     address = request.client.host if request.client else ""
-    if not held.requests.take(f"chart {address}", time.monotonic()):
+    if not services.requests.take(f"chart {address}", time.monotonic()):
         return reply({"error": "too many requests; wait a second"}, 429)
     signal_id, query = request.path_params["signal_id"], request.query_params
     profile = query.get("profile", "")
-    if not held.links.valid(signal_id, profile, query.get("expires", ""), query.get("signature", "")):
+    if not services.links.valid(signal_id, profile, query.get("expires", ""), query.get("signature", "")):
         return reply({"error": "this chart link has expired or was changed; open the signal again"}, 403)
-    signal = await find_signal(held, signal_id)
+    signal = await find_signal(services, signal_id)
     if signal is None:
         return reply({"error": "this signal is no longer kept"}, 404)
     found = []
     with contextlib.suppress(RedisError, OSError, msgspec.DecodeError):
         key = redis_keys.bars_key(signal.symbol, signal.timeframe)
-        kept: Any = held.follower.redis.lrange(key, -2 * redis_keys.BARS_MAX, -1)
-        found = unpack(await kept)
+        rows: Any = services.follower.redis.lrange(key, -2 * redis_keys.BARS_MAX, -1)
+        found = unpack(await rows)
     try:
-        png = await held.images.image(signal, profile, found)
+        png = await services.images.image(signal, profile, found)
     except Busy:
         return Response(status_code=503, headers={"Retry-After": "3"})
     return Response(png, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
@@ -202,9 +202,9 @@ def create_app(settings: RelaySettings | None = None) -> Starlette:
     Raises UserError at once when the user store cannot be opened; start-up raises RedisError when Redis is away.
     """
     settings = settings or RelaySettings()
-    # A demo leaves nothing behind, unless it is told where to keep its users.
-    kept = not settings.demo_user or "users_dsn" in settings.model_fields_set
-    store = open_store(settings.users_dsn if kept else "sqlite://:memory:")
+    # A demo leaves no files, unless it is configured where to keep its users.
+    persistent = not settings.demo_user or "users_dsn" in settings.model_fields_set
+    store = open_store(settings.users_dsn if persistent else "sqlite://:memory:")
     if settings.demo_user:
         if store.get(DEMO_NAME) is None:
             store.add(DEMO_NAME)
@@ -212,27 +212,27 @@ def create_app(settings: RelaySettings | None = None) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        held = app.state.services = Services(settings, store)
-        await held.follower.start()
-        await held.push.start(held.hub.recent())
-        held.watch.start()
-        renewing = asyncio.create_task(held.renew_users(), name="renew users")
+        services = app.state.services = Services(settings, store)
+        await services.follower.start()
+        await services.push.start(services.hub.recent())
+        services.watch.start()
+        renewing = asyncio.create_task(services.renew_users(), name="renew users")
         metrics = None
         if settings.metrics_port >= 0:
-            where, metrics = held.metrics.serve(settings.metrics_host, settings.metrics_port)
+            where, metrics = services.metrics.serve(settings.metrics_host, settings.metrics_port)
             log.info("metrics: %s", where)
         try:
             yield
         finally:
             if metrics is not None:
                 metrics.shutdown()
-            if held.traces is not None:
-                await run_in_threadpool(held.traces.close)
+            if services.traces is not None:
+                await run_in_threadpool(services.traces.close)
             renewing.cancel()
-            await held.watch.stop()
-            await held.push.stop()
-            await held.follower.stop()
-            held.images.close()
+            await services.watch.stop()
+            await services.push.stop()
+            await services.follower.stop()
+            services.images.close()
             store.close()
 
     app = Starlette(

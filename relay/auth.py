@@ -1,4 +1,4 @@
-"""Who is asking: a JWT or an API token becomes a user of the store. The tier always comes from the store.
+"""Authentication: a JWT or an API token identifies a user of the store. The tier always comes from the store.
 
 JWTs must carry ``sub`` (the user's name), ``exp``, ``iss`` and ``aud``; the algorithm is the configured one and never
 the token's own choice.
@@ -64,7 +64,7 @@ class Authenticator:
             raise AuthError(f"the token is not valid: {error}") from error
         user = self._store.get(str(claims["sub"]))
         if user is None or not user.active:
-            raise AuthError("the token's user is unknown or shut out")
+            raise AuthError("the token's user is unknown or disabled")
         return Identity(user, int(claims["exp"]) * 1_000)
 
     def issue(self, name: str, seconds: int) -> tuple[str, int]:

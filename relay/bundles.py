@@ -1,4 +1,4 @@
-"""What the manifest of a shipped bundle says about it, for signals that name the bundle.
+"""Facts from the manifest of a shipped bundle, for signals that name the bundle.
 
 >>> facts("daily-swing@00000000"), facts("../evil@1")
 ({}, {})

@@ -1,7 +1,7 @@
 """The chart image of a signal: price with entry, target, stop and life, RSI, MACD, volume, and the reasoning, as PNG.
 
 Drawn on first request in a worker process (a drawing takes some tenths of a second of CPU, which would delay every
-client), then kept; requests for the same image while it is drawn wait for the one drawing.
+client), then cached; concurrent requests for the same image wait for the one drawing.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from models.messages import Signal
 
 #: Bars shown, newest last.
 BARS_SHOWN = 90
-#: Images drawn or waiting at once; more are refused for the moment.
+#: Images drawn or waiting at once; further requests are refused.
 WAITING_MAX = 32
 _UP, _DOWN, _INK, _QUIET, _ACCENT = "#0b7f66", "#c0362c", "#172033", "#5b6780", "#2f5fde"
 
 
 class Busy(Exception):
-    """Too many images are being drawn; ask again in a few seconds."""
+    """Too many images are being drawn; retry in a few seconds."""
 
 
 def rsi(closes: Sequence[float], period: int = 14) -> list[float]:
@@ -139,7 +139,7 @@ def _draw_macd(axes: Any, closes: Sequence[float], first: int) -> None:
 
 
 def _draw_levels(price: Any, signal: Signal, action: str, target: float, stop: float, bars: int) -> None:
-    """Entry, target and stop, and the signal's mark behind the last of ``bars``."""
+    """Entry, target and stop, and the signal's mark after the last of ``bars``."""
     right = bars + 12
     price.set_xlim(-1, right)
     born = bars - 0.5
@@ -178,7 +178,7 @@ def _write_words(figure: Any, signal: Signal, risk_profile: str) -> None:
 
 
 def _plain(text: str) -> str:
-    """Text that the drawing library does not take for formulas."""
+    """Text that the drawing library does not parse as formulas."""
     return text.replace("$", r"\$")
 
 
@@ -206,7 +206,7 @@ def _date_ticks(axes: Any, bars: Sequence[BarTuple], timeframe: str) -> None:
 
 
 def _end_with_relay() -> None:
-    """In the worker: end when the relay does, however it ends; an idle worker would wait for work for ever."""
+    """In the worker: exit when the relay does, however it ends; an idle worker would wait for work for ever."""
     relay = multiprocessing.parent_process()
     assert relay is not None
 
@@ -236,7 +236,7 @@ class ChartImages:
         if key not in self._drawing:
             if len(self._drawing) >= WAITING_MAX:
                 raise Busy
-            if self._pool is None:  # a spawned worker: a forked one would share the sockets of all clients
+            if self._pool is None:  # spawned, because a forked worker would share the sockets of all clients
                 self._pool = ProcessPoolExecutor(
                     1, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_relay
                 )

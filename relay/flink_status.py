@@ -12,17 +12,17 @@ from urllib.parse import quote, urlsplit
 import httpx
 import msgspec
 
-#: Watermarks before this are no times: a replay's clock is the Kafka offset.
+#: Watermarks before this are not times: a replay's clock is the Kafka offset.
 _EARLIEST_MS = 100_000_000_000
 _LATEST_MS = 100_000_000_000_000
-#: Ended jobs that are still told of, newest first.
+#: Number of ended jobs that are still reported, newest first.
 _ENDED_MAX = 3
 
 
 class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One job. ``state`` is Flink's word (``RUNNING``, ``RESTARTING``, ``FAILED``, ``FINISHED``, ...).
+    """One job. ``state`` is as Flink names it (``RUNNING``, ``RESTARTING``, ``FAILED``, ``FINISHED``, ...).
 
-    ``records_behind``: records in the source's topics that were not read yet (null: the source does not say).
+    ``records_behind``: records in the source's topics that were not read yet (null: the source does not report it).
     ``watermark_ms``: event time that every operator has reached (null: none yet, or the job runs on processing time).
     ``checkpoint_ms``: when the latest checkpoint was complete, by the JobManager's clock; ``now_ms`` is that clock.
     """
@@ -42,7 +42,7 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FlinkStatus:
-    """Reads one cluster; blocks for at most ``timeout_s`` a request.
+    """Reads one cluster; blocks for at most ``timeout_s`` per request.
 
     >>> FlinkStatus("http://127.0.0.1:1").read()  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -70,7 +70,7 @@ class FlinkStatus:
                 "REST address?"
             ) from None
         except (LookupError, TypeError, ValueError, AttributeError, msgspec.MsgspecError) as error:
-            raise ConnectionError(f"what answers at {self._where} is no Flink REST API: {error!r}") from None
+            raise ConnectionError(f"what answers at {self._where} is not a Flink REST API: {error!r}") from None
 
     def close(self) -> None:
         """Close the connections."""
@@ -90,10 +90,10 @@ class FlinkStatus:
         behind: list[int] = []
         watermarks: list[int] = []
         for vertex in job["vertices"]:
-            place = f"{base}/vertices/{vertex['id']}"
-            watermarks += [int(mark["value"]) for mark in self._get(f"{place}/watermarks")]
+            path = f"{base}/vertices/{vertex['id']}"
+            watermarks += [int(mark["value"]) for mark in self._get(f"{path}/watermarks")]
             if str(vertex["name"]).startswith("Source:"):
-                behind += self._pending(place)
+                behind += self._pending(path)
         times = [mark for mark in watermarks if _EARLIEST_MS < mark < _LATEST_MS]
         return JobStatus(
             name=str(job["name"]),
@@ -111,7 +111,7 @@ class FlinkStatus:
         )
 
     def _pending(self, vertex: str) -> list[int]:
-        """Records each source of a vertex has before it, over all its subtasks."""
+        """Records that each source of a vertex has not read yet, over all its subtasks."""
         known = [str(metric["id"]) for metric in self._get(f"{vertex}/subtasks/metrics")]
         wanted = [name for name in known if name.endswith(".pendingRecords")]
         if not wanted:

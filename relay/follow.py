@@ -1,9 +1,9 @@
-"""Mirrors Redis into the relay's state: loads it, follows the signal stream, writes the end of expired signals into it.
+"""Mirrors Redis into the relay's state: loads it, follows the signal stream, appends the expiry of signals to it.
 
-:class:`Mirror` applies what was read (no I/O of its own), :class:`Follower` reads and writes.
+:class:`Mirror` applies what was read (without I/O), :class:`Follower` reads and writes.
 
 An expiry is a stream entry like any other (one relay of several writes it, by an atomic script), so it has a number
-and a client that was away learns of it. If Redis goes away the relay says so to its clients and comes back by itself.
+and a client that was disconnected receives it. If Redis goes away the relay reports it to its clients and reconnects.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _BATCH = 500
 
 
 def was_cut(before: str, first: str, added: int, length: int) -> bool:
-    """Whether entries of a stream behind number ``before`` are no longer kept.
+    """Whether entries of a stream after number ``before`` are no longer kept.
 
     ``first`` is the number of the oldest entry kept (empty: none), ``added`` how many there ever were, ``length`` how
     many are kept.
@@ -55,12 +55,12 @@ def was_cut(before: str, first: str, added: int, length: int) -> bool:
 
 
 class Mirror:
-    """Applies what Redis holds to the hub and its state; what cannot be read is skipped and counted."""
+    """Applies the content of Redis to the hub and its state; what cannot be read is skipped and counted."""
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
         self.skipped = 0
-        #: Called with every event, after it went to the clients.
+        #: Called with every event, after it was sent to the clients.
         self.listeners: list[Callable[[Event], None]] = []
         self._prices: dict[str, bytes] = {}
 
@@ -84,16 +84,16 @@ class Mirror:
             listener(event)
 
     def take_system(self, fields: dict[bytes, bytes]) -> None:
-        """Renew what processes report of themselves."""
+        """Renew what processes report."""
         system = {}
         for name, value in fields.items():
             with contextlib.suppress(msgspec.DecodeError):
                 system[name.decode(errors="replace")] = msgspec.json.decode(value)
-        if self.hub.state.set_system(system):  # signals that clients hold are explained with them
-            self.hub.begin_anew()
+        if self.hub.state.set_system(system):  # they are part of signals already sent to clients
+            self.hub.send_snapshots()
 
     def take_context(self, symbol: str, bars: list[bytes], news: list[bytes]) -> None:
-        """Renew the bars and news that a symbol's signals are explained with."""
+        """Renew the bars and news that a symbol's signals carry."""
         with contextlib.suppress(msgspec.DecodeError):
             self.hub.state.set_bars(symbol, unpack(bars))
         with contextlib.suppress(msgspec.DecodeError):
@@ -111,7 +111,7 @@ class Mirror:
             self.hub.publish_price(symbol, price, timestamp_ms)
 
     def report(self, ok: bool, changed: bool = False) -> None:
-        """Tell the clients if Redis went away or came back, or the data mode has ``changed``."""
+        """Notify the clients if Redis went away or came back, or the data mode has ``changed``."""
         if ok != self.hub.pipeline_ok or changed:
             self.hub.pipeline_ok = ok
             self.hub.publish_status()
@@ -127,7 +127,7 @@ class Follower:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Load and begin to follow; raises RedisError when Redis does not answer."""
+        """Load and start to follow; raises RedisError when Redis does not answer."""
         await self._load()
         self._tasks = [
             asyncio.create_task(self._follow(), name="follow"),
@@ -145,24 +145,24 @@ class Follower:
 
     async def _load(self) -> None:
         await self._load_system()
-        beside = await self._beside()
+        unstreamed = await self._unstreamed()
         with contextlib.suppress(ResponseError):  # no stream yet
-            told: Any = await self.redis.xinfo_stream(redis_keys.SIGNALS_STREAM)
-            if told["first-entry"] and told.get("entries-added", 0) > told["length"]:
-                self.hub.forget_until(told["first-entry"][0].decode())
+            stream: Any = await self.redis.xinfo_stream(redis_keys.SIGNALS_STREAM)
+            if stream["first-entry"] and stream.get("entries-added", 0) > stream["length"]:
+                self.hub.forget_until(stream["first-entry"][0].decode())
         start = "-"
         while entries := await self.redis.xrange(redis_keys.SIGNALS_STREAM, min=start, count=2_000):
             for number, fields in entries:
                 if event := self.mirror.fold(number.decode(), fields):
                     self.hub.remember(event)
             start = "(" + entries[-1][0].decode()
-        await self._adopt(*beside)
+        await self._adopt(*unstreamed)
 
-    async def _beside(self) -> tuple[list[Outcome], list[str]]:
-        """What Redis holds beside the stream: outcomes, and the ids of active signals.
+    async def _unstreamed(self) -> tuple[list[Outcome], list[str]]:
+        """What Redis has in addition to the stream: outcomes, and the ids of active signals.
 
-        Read it before the stream: what is newer than the stream's end, once taken in, would make nothing of its entry
-        when that is read, and clients would never be told.
+        Read it before the stream: state newer than the stream's end, once applied, would turn its entry into a no-op
+        when that is read, and clients would never receive the event.
         """
         outcomes = []
         async for key in self.redis.scan_iter(match=redis_keys.outcomes_key("*"), count=1_000):
@@ -172,7 +172,7 @@ class Follower:
         return outcomes, [i.decode() for i in await self.redis.zrange(redis_keys.SIGNALS_ACTIVE, 0, -1)]
 
     async def _adopt(self, outcomes: list[Outcome], active: list[str]) -> None:
-        """Take in outcomes, and active signals, whose entries the stream no longer keeps."""
+        """Apply outcomes and active signals whose entries the stream no longer keeps."""
         state = self.hub.state
         for outcome in outcomes:
             state.adopt_outcome(outcome)
@@ -192,7 +192,7 @@ class Follower:
         self.mirror.take_system(await self._hash(redis_keys.SYSTEM_STATUS))
 
     async def _load_context(self, symbols: dict[str, str]) -> None:
-        """Renew the bars and news that the signals of these symbols are explained with."""
+        """Renew the bars and news that the signals of these symbols carry."""
         if not symbols:
             return
         pipeline = self.redis.pipeline(transaction=False)
@@ -209,7 +209,7 @@ class Follower:
 
     async def _follow(self) -> None:
         state = self.hub.state
-        unproven = ""  # a number behind which it is not known yet whether entries were cut off
+        unproven = ""  # a number after which entries may have been trimmed; not checked yet
         while True:
             try:
                 reply = await self.redis.xread({redis_keys.SIGNALS_STREAM: state.number}, count=_BATCH, block=1_000)
@@ -218,12 +218,12 @@ class Follower:
                 events = [
                     e for number, fields in entries if (e := self.mirror.fold(number.decode(), fields)) is not None
                 ]
-                # What was folded in is not read again: it must reach the clients, whatever becomes of Redis meanwhile.
+                # What was folded in is not read again: it must reach the clients, even if Redis fails meanwhile.
                 with contextlib.suppress(RedisError, OSError):
                     await self._load_context({e.symbol: e.signal.timeframe for e in events if e.signal is not None})
                 for event in events:
                     self.mirror.publish(event)
-                    await asyncio.sleep(0)  # let sockets and commands have their turn in a burst
+                    await asyncio.sleep(0)  # yield to sockets and commands in a burst
                 if entries:
                     unproven = unproven or before
                     await self._recover(unproven)
@@ -235,17 +235,17 @@ class Follower:
                 await asyncio.sleep(0.5)
 
     async def _recover(self, before: str) -> None:
-        """Where entries behind ``before`` were cut off before they were read, let every client begin anew."""
+        """If entries after ``before`` were trimmed before they were read, send every client a new snapshot."""
         stream: Any = await self.redis.xinfo_stream(redis_keys.SIGNALS_STREAM)
         first = stream["first-entry"] and stream["first-entry"][0].decode()
         if not was_cut(before, first or "", stream.get("entries-added", 0), stream["length"]):
             return
-        log.warning("the stream was cut from %s to %s before it was read: clients begin anew", before, first)
-        beside = await self._beside()
+        log.warning("stream trimmed from %s to %s before it was read: clients get new snapshots", before, first)
+        unstreamed = await self._unstreamed()
         stream = await self.redis.xinfo_stream(redis_keys.SIGNALS_STREAM)
-        self.hub.forget_until(stream["last-generated-id"].decode())  # what is taken in now makes no event of its entry
-        await self._adopt(*beside)
-        self.hub.begin_anew()
+        self.hub.forget_until(stream["last-generated-id"].decode())  # what is applied now makes no event of its entry
+        await self._adopt(*unstreamed)
+        self.hub.send_snapshots()
 
     async def _tick(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Small pieces that the HTTP handlers share."""
+"""Helpers that the HTTP handlers share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from relay.auth import AuthError, Identity
 from relay.services import Services
 
 
-def services(request: Any) -> Services:
+def services_of(request: Any) -> Services:
     """The services of the app that a request or socket belongs to."""
     found: Services = request.app.state.services
     return found
@@ -32,19 +32,19 @@ Handler = Callable[[Request, Identity], Awaitable[Response]]
 
 
 def signed_in(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-    """Only for requests with a valid bearer token, at the allowed rate."""
+    """Admits only requests with a valid bearer token, at the allowed rate."""
 
     async def checked(request: Request) -> Response:
-        held = services(request)
+        services = services_of(request)
         address = request.client.host if request.client else ""
-        if not held.requests.take(f"address {address}", time.monotonic()):
+        if not services.requests.take(f"address {address}", time.monotonic()):
             return reply({"error": "too many requests; wait a second"}, 429)
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         try:
-            identity = await run_in_threadpool(held.auth.identify, token if scheme.lower() == "bearer" else "")
+            identity = await run_in_threadpool(services.auth.identify, token if scheme.lower() == "bearer" else "")
         except AuthError as error:
             return reply({"error": str(error)}, 401)
-        if not held.requests.take(f"user {identity.user.name}", time.monotonic()):
+        if not services.requests.take(f"user {identity.user.name}", time.monotonic()):
             return reply({"error": "too many requests; wait a second"}, 429)
         return await handler(request, identity)
 
@@ -53,7 +53,7 @@ def signed_in(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
 
 async def read_json(request: Request, kind: Any) -> Any:
     """The body as ``kind``; raises ``msgspec.DecodeError`` or ValueError (too large)."""
-    limit = services(request).settings.message_bytes_max
+    limit = services_of(request).settings.message_bytes_max
     body = b""
     async for chunk in request.stream():
         body += chunk

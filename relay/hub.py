@@ -1,8 +1,8 @@
-"""Fan-out: one event to every client that follows it, encoded once a tier and risk profile, never awaiting a client.
+"""Fan-out: one event to every client that follows it, encoded once per tier and risk profile, never awaiting a client.
 
-A client whose socket holds back more than ``socket_bytes_max`` gets a queue; in it a newer update of a signal (or
-price of a symbol) takes the place of the older one. A queue that is full all the same, or does not move, closes the
-connection with code 4413; the client loses nothing, for it resumes from the last number it received.
+A client whose socket buffers more than ``socket_bytes_max`` gets a queue; in it a newer update of a signal (or
+price of a symbol) replaces the older one. A queue that is full all the same, or does not drain, closes the
+connection with code 4413; the client loses nothing, because it resumes from the last number it received.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from relay.state import Event, State, position
 from relay.users import User
 from relay.wire import Outlet, text_frame
 
-#: Events sent to a client that resumes before looking whether it takes them.
+#: Events sent to a resuming client between two checks of whether it reads them.
 CATCH_UP_BATCH = 64
 
 #: What a message is encoded for.
@@ -28,7 +28,7 @@ Variant = tuple[Tier, str]
 
 
 class Client:
-    """One connection: who it is, what it follows, and what waits for it."""
+    """One connection: its user, its subscriptions and its queue."""
 
     __slots__ = (
         "address", "all", "expires_ms", "moved_at", "queue", "signals", "socket", "symbols", "user", "variant",
@@ -76,11 +76,11 @@ class Hub:
     # Clients and what they follow
 
     def join(self, client: Client) -> None:
-        """Count the client in; it follows nothing yet."""
+        """Add the client; it follows nothing yet."""
         self.clients.add(client)
 
     def leave(self, client: Client) -> None:
-        """Forget the client."""
+        """Remove the client."""
         self.clients.discard(client)
         self._queued.discard(client)
         self._everything.discard(client)
@@ -133,7 +133,7 @@ class Hub:
         return self._everything | (by_symbol or set()) | (by_signal or set())
 
     def update_user(self, client: Client, user: User) -> None:
-        """Apply a changed tier or risk profile: from here on, and to what is on screen."""
+        """Apply a changed tier or risk profile: to later messages and, by a snapshot, to earlier ones."""
         before, client.user, client.variant = client.variant, user, variant_of(user)
         if client.variant != before:
             self.send(client, self.welcome(client, resumed=True))
@@ -178,7 +178,7 @@ class Hub:
                 self._deliver(client, frame, f"price {symbol}")
 
     def publish_status(self) -> None:
-        """Tell everyone the data mode and whether the pipeline can be reached."""
+        """Send everyone the data mode and whether the pipeline can be reached."""
         frame = text_frame(protocol.encode(self.status()))
         for client in list(self.clients):
             self._deliver(client, frame, "system")
@@ -187,10 +187,10 @@ class Hub:
         """The data mode and whether Redis answers."""
         return protocol.SystemStatus(number=self.state.number, mode=self.state.mode, pipeline_ok=self.pipeline_ok)
 
-    # What a client is told at first
+    # The first messages to a client
 
     def welcome(self, client: Client, resumed: bool) -> protocol.Welcome:
-        """Who the client is to the relay."""
+        """The welcome message: who the client is to the relay."""
         user = client.user
         return protocol.Welcome(
             number=self.state.number, version=protocol.VERSION, user=user.name, tier=user.tier,
@@ -204,19 +204,19 @@ class Hub:
                                 client, reset)  # fmt: skip
 
     def send_snapshot(self, client: Client) -> None:
-        """Send everything active that the client follows, to replace what it held.
+        """Send everything active that the client follows, to replace what it has.
 
-        A snapshot of everything is kept until something happens: after a restart thousands ask for it at once.
+        A snapshot of everything is cached until the next event: after a restart thousands request it at once.
         """
-        held = self._snapshots.get(client.variant) if client.all else None
-        if held is None or held[0] != self.state.number:
-            held = self.state.number, text_frame(protocol.encode(self.snapshot(client, reset=True)))
+        cached = self._snapshots.get(client.variant) if client.all else None
+        if cached is None or cached[0] != self.state.number:
+            cached = self.state.number, text_frame(protocol.encode(self.snapshot(client, reset=True)))
             if client.all:
-                self._snapshots[client.variant] = held
-        self._deliver(client, held[1], f"own {time.monotonic_ns()}")
+                self._snapshots[client.variant] = cached
+        self._deliver(client, cached[1], f"own {time.monotonic_ns()}")
 
-    def begin_anew(self) -> None:
-        """Send every client a snapshot: what it holds of signals is no longer what they look like."""
+    def send_snapshots(self) -> None:
+        """Send every client a snapshot: the signals it has are out of date."""
         self._snapshots.clear()
         for client in list(self.clients):
             self.send_snapshot(client)
@@ -236,14 +236,14 @@ class Hub:
         return wanted >= self._kept_after
 
     async def catch_up(self, client: Client, after: str) -> bool:
-        """Send what the client would have received since ``after``, no faster than it takes it; false: it is stuck.
+        """Send what the client would have received since ``after``, no faster than it reads; false: it is stuck.
 
         On return the client has everything up to this moment; the caller adds its subscriptions without waiting.
         """
         reached = position(after)
         while reached < position(self.state.number):
             if reached < self._kept_after:
-                return False  # slower than the log is renewed
+                return False  # slower than the log is rewritten
             tier, risk_profile = client.variant
             for event in [e for e in self._log if position(e.number) > reached][:CATCH_UP_BATCH]:
                 reached = position(event.number)
@@ -280,7 +280,7 @@ class Hub:
                 self._queued.add(client)
                 self._schedule_drain()
             return
-        if key in client.queue:  # the newer one goes to the end: order by number holds
+        if key in client.queue:  # the newer one goes to the end: order by number is kept
             del client.queue[key]
             self.conflated += 1
         client.queue[key] = frame
@@ -298,7 +298,7 @@ class Hub:
             self._drain_timer = asyncio.get_running_loop().call_later(0.05, self.drain)
 
     def drain(self, now: float | None = None) -> None:
-        """Write what queues hold to the sockets that take it; close a client that has taken nothing for too long.
+        """Write queued messages to the sockets that accept them; close a client that has read nothing for too long.
 
         ``now``: seconds on the monotonic clock, None for its own.
         """

@@ -1,15 +1,15 @@
-"""Rate and connection limits, in memory, bounded (pure but for the clock that is passed in)."""
+"""Rate and connection limits, in memory, bounded (pure; the clock is passed in)."""
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
 
-#: Keys remembered at once; the least recently used is forgotten, which at worst refills it.
+#: Keys kept at once; the least recently used is dropped, which at worst refills it.
 KEYS_MAX = 50_000
 
 
 class TokenBucket:
-    """``rate`` a second, ``burst`` at once, for each key.
+    """``rate`` per second, ``burst`` at once, for each key.
 
     >>> bucket = TokenBucket(rate=1, burst=2)
     >>> [bucket.take("a", now) for now in (0.0, 0.0, 0.0, 1.0)]
@@ -31,13 +31,13 @@ class TokenBucket:
         return allowed
 
 
-class Places:
-    """How many connections each key holds.
+class Slots:
+    """How many connections each key has.
 
-    >>> places = Places(maximum=1)
-    >>> places.enter("a"), places.enter("a")
+    >>> slots = Slots(maximum=1)
+    >>> slots.enter("a"), slots.enter("a")
     (True, False)
-    >>> places.leave("a"); places.enter("a")
+    >>> slots.leave("a"); slots.enter("a")
     True
     """
 
@@ -46,14 +46,14 @@ class Places:
         self._held: Counter[str] = Counter()
 
     def enter(self, key: str) -> bool:
-        """Take a place, if there is one."""
+        """Take a slot, if one is free."""
         if self._held[key] >= self._maximum:
             return False
         self._held[key] += 1
         return True
 
     def leave(self, key: str) -> None:
-        """Give the place back."""
+        """Release the slot."""
         self._held[key] -= 1
         if self._held[key] <= 0:
             del self._held[key]

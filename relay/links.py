@@ -1,4 +1,4 @@
-"""Signed, expiring URLs of chart images (pure but for the clock)."""
+"""Signed, expiring URLs of chart images (pure; the clock is passed in)."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class RelayMetrics(Collector):
     """Counts and gauges of one relay, and how old a signal is at each stage.
 
     ``relay_signal_age_seconds`` has the stages ``decided`` (from the bar's end until the job wrote the signal) and
-    ``relayed`` (from there until it went out to the clients); only live signals count, a replay's age says nothing.
+    ``relayed`` (from there until it went out to the clients); only live signals count, a replay's age means nothing.
     """
 
     def __init__(self, follower: Follower, images: ChartImages, push: Dispatcher) -> None:
@@ -35,7 +35,7 @@ class RelayMetrics(Collector):
         )  # fmt: skip
 
     def hear(self, event: Event) -> None:
-        """Note the age of a signal that has just gone out."""
+        """Observe the age of a signal that was just sent."""
         signal = event.signal
         if event.kind != "signal" or signal is None or self._hub.state.mode == "replay":
             return
@@ -43,7 +43,7 @@ class RelayMetrics(Collector):
         self._age.labels("relayed").observe(max(time.time() - signal.emitted_ms / 1e3, 0))
 
     def collect(self) -> Iterator[Metric]:
-        """What the relay's own counters say now."""
+        """The current values of the relay's own counters."""
         hub = self._hub
         gauges = {
             "relay_clients": ("Connected clients", len(hub.clients)),

@@ -1,4 +1,4 @@
-"""What became of past signals, in the shape that clients get (pure); ``models.outcomes.performance`` computes it.
+"""Outcomes of past signals, in the form that clients get (pure); ``models.outcomes.performance`` computes it.
 
 P&L is in percent of the entry price, signed by side, after costs, as the tracker wrote it. The curve adds up equal
 stakes: it is not a compounded account. A signal that was revised or cancelled was no position and counts nowhere.
@@ -57,7 +57,7 @@ def report(outcomes: Iterable[Outcome]) -> dict[str, Any]:
 
     ``hit_rate`` is the share that reached its target, ``win_rate`` the share that ended with a profit: what a signal's
     probability promises, so ``reliability`` compares it with that (see
-    :class:`models.outcomes.performance.Reliability`). ``by_vote`` holds, for each model, the signals whose side it had
+    :class:`models.outcomes.performance.Reliability`). ``by_vote`` has, for each model, the signals whose side it had
     voted for.
     """
     final = finished(outcomes)

@@ -68,7 +68,7 @@ class Subscribe(msgspec.Struct, frozen=True, tag_field="type", tag="subscribe", 
 
 
 class Unsubscribe(msgspec.Struct, frozen=True, tag_field="type", tag="unsubscribe", forbid_unknown_fields=True):
-    """Follow no longer."""
+    """Unfollow symbols, single signals, or all."""
 
     symbols: list[Symbol] = []
     signals: list[SignalId] = []
@@ -85,7 +85,7 @@ Command = Hello | Auth | Subscribe | Unsubscribe | Ping
 
 
 class SummaryData(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a free user is told about a signal: how earlier ones went."""
+    """All that a free user gets about a signal: how earlier ones ended."""
 
     historical_performance: HistoricalPerformance
     signal_count_today: int
@@ -152,7 +152,7 @@ class DynamicData(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Updates(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is new about a live signal; P&L in percent of the entry price, signed by side, after costs."""
+    """Updated figures of a live signal; P&L in percent of the entry price, signed by side, after costs."""
 
     status: str
     current_price: float
@@ -223,7 +223,7 @@ Reason = Literal["expired", "cancelled", "closed"]
 
 
 class SignalWithdrawn(_Numbered, frozen=True, kw_only=True, tag="signal_withdrawn"):
-    """The signal no longer holds: ``reason`` is expired, cancelled or closed."""
+    """The signal is withdrawn: ``reason`` is expired, cancelled or closed."""
 
     signal_id: str
     symbol: str
@@ -235,7 +235,7 @@ Signals = SignalSummary | TradingSignal | DynamicSignal
 
 
 class Snapshot(_Numbered, frozen=True, kw_only=True, tag="snapshot"):
-    """Everything active that is followed; ``reset``: forget what was held before. ``total`` may exceed the list."""
+    """Everything active that is followed; ``reset``: drop the earlier state. ``total`` may exceed the list."""
 
     reset: bool
     signals: list[Signals]
@@ -252,7 +252,7 @@ class Price(_Numbered, frozen=True, kw_only=True, tag="price"):
 
 
 class SystemStatus(_Numbered, frozen=True, kw_only=True, tag="system"):
-    """The data mode has changed, or the pipeline's state is renewed; ``pipeline_ok`` false: the relay lost Redis."""
+    """The data mode has changed, or the pipeline's state is renewed; ``pipeline_ok`` false: Redis is away."""
 
     mode: str
     pipeline_ok: bool
@@ -263,7 +263,7 @@ class Pong(_Numbered, frozen=True, kw_only=True, tag="pong"):
 
 
 class ErrorMessage(_Numbered, frozen=True, kw_only=True, tag="error"):
-    """A command was refused; the connection lives unless a close follows."""
+    """A command was refused; the connection stays open unless a close follows."""
 
     code: int
     reason: str
@@ -279,7 +279,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class CommandError(ValueError):
-    """A command that cannot be understood; the message says where."""
+    """A command that is not valid; the message names the field."""
 
 
 def command(data: bytes | str) -> Command:
@@ -429,7 +429,7 @@ def project(event: Event, tier: Tier, risk_profile: str, state: State, image_url
 def snapshot(
     signals: list[Signal], tier: Tier, risk_profile: str, state: State, image_url: ImageUrl, reset: bool, limit: int
 ) -> Snapshot:
-    """Everything active among ``signals`` as this tier may see it, newest first; one summary a symbol."""
+    """Everything active among ``signals`` as this tier may see it, newest first; one summary per symbol."""
     messages: list[Signals] = []
     updates: list[SignalUpdate] = []
     summarised: set[str] = set()

@@ -17,7 +17,7 @@ VOLATILITY_BARS = 20
 
 
 class SimilarSignals(msgspec.Struct, frozen=True, kw_only=True):
-    """Closed signals of the same side and horizon: how they ended; drawdown and worst in percentage points."""
+    """Outcomes of closed signals of the same side and horizon; drawdown and worst in percentage points."""
 
     count: int
     hit_rate: float | None
@@ -55,7 +55,7 @@ def volatility_percentile(bars: Sequence[BarTuple]) -> float | None:
 
 
 def similar(action: str, time_horizon: str, outcomes: Sequence[Outcome]) -> SimilarSignals:
-    """How the closed signals of this side and horizon in ``outcomes`` ended."""
+    """Outcomes of the closed signals of this side and horizon in ``outcomes``."""
     alike = [o for o in finished(outcomes) if o.action == action and o.time_horizon == time_horizon]
     if not alike:
         return SimilarSignals(count=0, hit_rate=None, drawdown_percent=0.0, worst_percent=None)

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: Scripts, styles and connections come from the relay itself and nowhere else; nothing inline, no frames.
+#: Scripts, styles and connections come only from the relay itself; nothing inline, no frames.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
     "connect-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -25,7 +25,7 @@ HEADERS: list[tuple[bytes, bytes]] = [
 
 
 class SecurityHeaders:
-    """Adds :data:`HEADERS` to every HTTP response, and answers only to the names it should be asked for."""
+    """Adds :data:`HEADERS` to every HTTP response, and answers only to its own host names."""
 
     def __init__(self, app: ASGIApp, loopback: bool) -> None:
         self._app, self._loopback = app, loopback
@@ -68,7 +68,7 @@ def origin_allowed(origin: str | None, host: str, allowed: list[str]) -> bool:
 
 
 def host_allowed(host: str, loopback: bool) -> bool:
-    """On a loopback bind only loopback names may be asked for: another site's name pointed here gets nothing.
+    """On a loopback bind only loopback host names are accepted: another site's name that resolves to it is refused.
 
     >>> host_allowed("127.0.0.1:8000", True), host_allowed("evil.example:8000", True), host_allowed("a.example", False)
     (True, False, True)

@@ -51,7 +51,7 @@ def address_of(listener: socket.socket) -> str:
 
 
 def main(**given: Any) -> int:
-    """Serve with the settings given, the rest from the environment; the exit status. Mistakes are told, not raised."""
+    """Serve with these settings, the rest from the environment; returns the exit status. Prints errors."""
     try:
         settings = RelaySettings(**given)
         check_settings()
@@ -90,7 +90,7 @@ def serve(settings: RelaySettings) -> int:
         return 2
 
     class Server(uvicorn.Server):
-        """Says where it listens once it does."""
+        """Prints its address once it listens."""
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
@@ -100,6 +100,6 @@ def serve(settings: RelaySettings) -> int:
     server = Server(configured)
     server.run(sockets=[listener])
     if not server.started:
-        print("relay: could not start; the lines above say why", file=sys.stderr)
+        print("relay: could not start; see the lines above", file=sys.stderr)
         return 2
     return 0

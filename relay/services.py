@@ -12,7 +12,7 @@ from relay.auth import Authenticator
 from relay.charts import ChartImages
 from relay.follow import Follower
 from relay.hub import Hub
-from relay.limits import Places, TokenBucket
+from relay.limits import Slots, TokenBucket
 from relay.links import ChartLinks
 from relay.metrics import RelayMetrics
 from relay.push.dispatcher import Dispatcher
@@ -45,8 +45,8 @@ class Services:
         self.traces = traces
         self.requests = TokenBucket(settings.requests_per_s, settings.requests_burst)
         self.connects = TokenBucket(settings.connects_per_s, settings.connects_burst)
-        self.address_places = Places(settings.clients_per_address_max)
-        self.user_places = Places(settings.clients_per_user_max)
+        self.address_slots = Slots(settings.clients_per_address_max)
+        self.user_slots = Slots(settings.clients_per_user_max)
         self.watch = Watch(settings)
         self.started_at = time.time()
 
@@ -64,12 +64,12 @@ class Services:
                 continue
             try:
                 users = {user.name: user for user in await run_in_threadpool(self.store.all)}
-            except Exception as error:  # the store is away: everyone stays as they are until it answers
+            except Exception as error:  # the store is unavailable: users keep their state until it answers
                 log.warning("the user store does not answer: %s", type(error).__name__)
                 continue
             for client in list(self.hub.clients):
                 user = users.get(client.user.name)
                 if user is None or not user.active:
-                    client.socket.close_now(4403, "this user is shut out")
+                    client.socket.close_now(4403, "this user is disabled")
                 elif user != client.user:
                     self.hub.update_user(client, user)

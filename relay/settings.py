@@ -14,7 +14,7 @@ from relay.flink_status import FlinkStatus
 
 
 class RelaySettings(BaseSettings):
-    """Everything the relay can be told. Secrets never appear in logs or error texts.
+    """All settings of the relay. Secrets never appear in logs or error texts.
 
     >>> RelaySettings(redis_url="redis://127.0.0.1:6379/0").clients_max
     10000
@@ -31,7 +31,7 @@ class RelaySettings(BaseSettings):
     demo_user: str = ""
     demo_token_s: int = Field(default=600, ge=5)
 
-    #: Port of ``/metrics`` for Prometheus: -1 none, 0 a free one, told in the log. Counts only, but no sign-in.
+    #: Port of ``/metrics`` for Prometheus: -1 none, 0 a free one, logged. Counts only; without sign-in.
     metrics_port: int = Field(default=-1, ge=-1, le=65535)
     metrics_host: str = "127.0.0.1"
 
@@ -43,7 +43,7 @@ class RelaySettings(BaseSettings):
     jwt_issuer: str = "signals"
     jwt_audience: str = "signals-relay"
 
-    #: Origins beside the relay's own that a browser may connect from, as ``https://host[:port]``.
+    #: Origins other than the relay's own that a browser may connect from, as ``https://host[:port]``.
     origins: list[str] = Field(default_factory=list)
 
     #: A first message must come within this time, or the connection is closed.
@@ -61,16 +61,16 @@ class RelaySettings(BaseSettings):
     subscriptions_max: int = 2_000
     #: Messages kept for one slow client before it is closed; updates of one signal replace each other.
     queue_messages_max: int = Field(default=1_024, ge=1)
-    #: Bytes a client's socket may hold back before messages are queued.
+    #: Bytes that a client's socket may buffer before messages are queued.
     socket_bytes_max: int = 65_536
-    #: A client that has not taken anything for this long, with messages waiting, is closed.
+    #: A client that has read nothing for this long, with messages waiting, is closed.
     stalled_s_max: float = 10.0
 
     #: Events kept for clients that resume; an older position gets a snapshot.
     log_events_max: int = 4_096
     snapshot_signals_max: int = 200
 
-    #: Addresses of Flink's REST API, and of Kafka with the consumer groups to tell of, for the system page.
+    #: Addresses of Flink's REST API, and of Kafka with the consumer groups to report, for the system page.
     flink_urls: list[str] = Field(default_factory=list)
     kafka: str = ""
     kafka_groups: list[str] = ["signals", "outcomes", "bars"]

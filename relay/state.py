@@ -1,6 +1,6 @@
-"""What the relay knows: a fold over the signal stream, in event time (pure: no clock, no I/O).
+"""The relay's state: a fold over the signal stream, in event time (pure: no clock, no I/O).
 
-Feeding the same entries in the same order gives the same state, so a restarted relay knows what the old one knew, and
+The same entries in the same order give the same state, so a restarted relay has the state of the old one, and
 message numbers (the stream's own entry ids) stay the same.
 """
 
@@ -20,11 +20,11 @@ from relay.risk import SimilarSignals, similar, volatility_percentile
 
 Mode = Literal["live", "delayed", "replay", "simulated", "unknown"]
 DAY_MS = 86_400_000
-#: Ids of ended signals that are remembered, so that a repeated entry is not taken for a new signal.
+#: Number of ids of ended signals kept, so that a repeated entry is not taken for a new signal.
 ENDED_MAX = 20_000
 #: Final outcomes kept for each symbol.
 OUTCOMES_MAX = 5_000
-#: Final outcomes that performance is reported over.
+#: Number of final outcomes in performance reports.
 CLOSED_MAX = 50_000
 #: A signal this much later than its bar's end comes from a replay; from ``DELAYED_MS`` on, from a delayed feed.
 REPLAY_MS = 3 * DAY_MS
@@ -32,7 +32,7 @@ DELAYED_MS = 15 * 60_000
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """One numbered thing that happened. ``withdrawn`` says why ``signal`` is over (empty: it is not).
+    """One numbered event. ``withdrawn`` is why ``signal`` is over (empty: it is not).
 
     ``supersedes`` is the id of the signal that a new one replaces. ``risk_profile``: only users of this profile are
     concerned (its horizon is shorter than the signal's own); empty: everyone.
@@ -51,13 +51,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Expired(msgspec.Struct, frozen=True):
-    """What an ``expired`` stream entry carries: the risk profile that it is over for; empty: for all."""
+    """Content of an ``expired`` stream entry: the risk profile for which it ends; empty: for all."""
 
     risk_profile: str = ""
 
 
 def position(number: str) -> tuple[int, int]:
-    """A message number as something that sorts; raises ValueError if it is not one.
+    """A message number as a sortable value; raises ValueError if it is not one.
 
     >>> position("1700000000000-10") > position("1700000000000-9")
     True
@@ -66,7 +66,7 @@ def position(number: str) -> tuple[int, int]:
     if not dash or not (
         milliseconds.isascii() and milliseconds.isdigit() and sequence.isascii() and sequence.isdigit()
     ):
-        raise ValueError(f"{number!r} is not a message number; give back one that a message carried")
+        raise ValueError(f"{number!r} is not a message number; send one that a message carried")
     return int(milliseconds), int(sequence)
 
 
@@ -97,7 +97,7 @@ class State:
     def apply(self, number: str, signal_id: str, kind: str, data: bytes) -> Event | None:
         """Fold one stream entry in; the event it makes, or None if it changes nothing.
 
-        Raises ``msgspec.DecodeError`` (or its ValidationError) when ``data`` is not what ``kind`` promises.
+        Raises ``msgspec.DecodeError`` (or its ValidationError) when ``data`` does not match ``kind``.
         """
         self.number = number
         if kind == "signal":
@@ -117,18 +117,18 @@ class State:
         return None
 
     def adopt(self, signal: Signal) -> None:
-        """Take in an active signal whose stream entry is no longer kept."""
+        """Add an active signal whose stream entry is no longer kept."""
         if signal.signal_id not in self.signals and signal.signal_id not in self._ended:
             self._add(signal)
 
     def adopt_outcome(self, outcome: Outcome) -> None:
-        """Take in an outcome from the kept history."""
-        held = self.outcomes[outcome.symbol].get(outcome.signal_id)
-        if held is None or held.updated_ms <= outcome.updated_ms:
+        """Add an outcome from the kept history."""
+        known = self.outcomes[outcome.symbol].get(outcome.signal_id)
+        if known is None or known.updated_ms <= outcome.updated_ms:
             self._keep(outcome)
 
     def set_system(self, system: dict[str, Any]) -> bool:
-        """Renew what the system tells of itself; whether a bundle whose signals are held has other base rates now."""
+        """Renew the system's status; returns whether a bundle with active signals has other base rates now."""
         self.system = system
         bundle = system.get("bundle")
         name, rates = (bundle.get("name"), bundle.get("base_rates")) if isinstance(bundle, dict) else (None, None)
@@ -142,7 +142,7 @@ class State:
         return {signal.bundle for signal in self.signals.values()} - self.base_rates.keys()
 
     def set_base_rates(self, bundle: str, rates: dict[str, float]) -> None:
-        """Note how often each action was right in a bundle's training data."""
+        """Set how often each action was right in a bundle's training data."""
         self.base_rates[bundle] = rates
 
     def set_news(self, symbol: str, articles: list[News]) -> None:
@@ -150,7 +150,7 @@ class State:
         self.news[symbol] = articles
 
     def see_price(self, symbol: str, timestamp_ms: int) -> None:
-        """Move a symbol's clock on."""
+        """Advance a symbol's clock."""
         self.clock_ms[symbol] = max(self.clock_ms.get(symbol, 0), timestamp_ms)
 
     def is_over(self, signal_id: str, risk_profile: str) -> bool:
@@ -158,7 +158,7 @@ class State:
         return risk_profile in self._over.get(signal_id, ())
 
     def mark_over(self, signal_id: str, risk_profile: str) -> None:
-        """Note that an active signal has ended for this risk profile."""
+        """Record that an active signal has ended for this risk profile."""
         self._over[signal_id].add(risk_profile)
 
     def due(self, wall_ms: int) -> list[tuple[str, str]]:
@@ -188,10 +188,10 @@ class State:
 
     @property
     def mode(self) -> Mode:
-        """Where the data stands in time: as the pipeline says, else judged by the last signal's age."""
-        told = self.system.get("mode")
+        """The data mode: as the pipeline reports it, else derived from the last signal's age."""
+        reported = self.system.get("mode")
         modes: dict[str, Mode] = {"live": "live", "delayed": "delayed", "replay": "replay", "simulated": "simulated"}
-        if isinstance(told, dict) and (mode := modes.get(str(told.get("mode")))):
+        if isinstance(reported, dict) and (mode := modes.get(str(reported.get("mode")))):
             return mode
         if self.last_lag_ms is None:
             return "unknown"
@@ -203,7 +203,7 @@ class State:
         return self._days[max(self._days)] if self._days else 0
 
     def history(self, symbol: str) -> HistoricalPerformance:
-        """How the symbol's closed signals ended."""
+        """Outcomes of the symbol's closed signals."""
         if symbol not in self._history:
             self._history[symbol] = historical(self.outcomes.get(symbol, {}).values())
         return self._history[symbol]
@@ -213,15 +213,15 @@ class State:
         return self._closed
 
     def set_bars(self, symbol: str, bars: list[BarTuple]) -> None:
-        """Renew what the symbol's volatility is judged by."""
+        """Renew the bars from which the symbol's volatility is derived."""
         self._volatility[symbol] = volatility_percentile(bars)
 
     def volatility(self, symbol: str) -> float | None:
-        """Where the symbol's latest volatility stands among its recent ones, in [0, 100]."""
+        """Percentile of the symbol's latest volatility among its recent ones, in [0, 100]."""
         return self._volatility.get(symbol)
 
     def similar(self, action: str, time_horizon: str) -> SimilarSignals:
-        """How closed signals of this side and horizon ended."""
+        """Outcomes of closed signals of this side and horizon."""
         key = action, time_horizon
         if key not in self._similar:
             self._similar[key] = similar(action, time_horizon, self._closed)
@@ -252,13 +252,13 @@ class State:
         if signal.signal_id in self.signals or signal.signal_id in self._ended:
             return None
         supersedes = signal.cancels if signal.cancels in self.signals else ""
-        if not supersedes:  # a revision replaces the same bar's signal, whether or not it says so
+        if not supersedes:  # a revision replaces the same bar's signal, whether or not it names it
             supersedes = next(
                 (
-                    held.signal_id for held in self.signals.values()
-                    if held.symbol == signal.symbol and held.timeframe == signal.timeframe
-                    and held.created_ms == signal.created_ms and held.bundle == signal.bundle
-                    and held.revision < signal.revision
+                    known.signal_id for known in self.signals.values()
+                    if known.symbol == signal.symbol and known.timeframe == signal.timeframe
+                    and known.created_ms == signal.created_ms and known.bundle == signal.bundle
+                    and known.revision < signal.revision
                 ),
                 "",
             ) if signal.revision else ""  # fmt: skip
@@ -272,16 +272,16 @@ class State:
 
     def _keep(self, outcome: Outcome) -> None:
         by_id = self.outcomes[outcome.symbol]
-        held = by_id.pop(outcome.signal_id, None)
-        new = held is None or held.status == "active"
+        known = by_id.pop(outcome.signal_id, None)
+        new = known is None or known.status == "active"
         by_id[outcome.signal_id] = outcome
         while len(by_id) > OUTCOMES_MAX:
             del by_id[next(iter(by_id))]
         self.see_price(outcome.symbol, outcome.updated_ms)
-        if held is not None and held.status != "active":  # a revised end takes the place of the first
-            self._closed = [o for o in self._closed if o.signal_id != held.signal_id]
+        if known is not None and known.status != "active":  # a revised end replaces the first
+            self._closed = [o for o in self._closed if o.signal_id != known.signal_id]
             new = True
-        if outcome.status != "active" or (held is not None and held.status != "active"):
+        if outcome.status != "active" or (known is not None and known.status != "active"):
             self._history.pop(outcome.symbol, None)
             self._similar.pop((outcome.action, outcome.time_horizon), None)
         if outcome.status != "active" and new:
@@ -290,10 +290,10 @@ class State:
                 del self._closed[0]
 
     def _outcome(self, number: str, outcome: Outcome) -> Event | None:
-        held = self.outcomes[outcome.symbol].get(outcome.signal_id)
+        known = self.outcomes[outcome.symbol].get(outcome.signal_id)
         active = outcome.signal_id in self.signals
-        final = held is not None and held.status != "active"
-        repeated = held == outcome or (held is not None and final and held.revision >= outcome.revision)
+        final = known is not None and known.status != "active"
+        repeated = known == outcome or (known is not None and final and known.revision >= outcome.revision)
         if repeated and not active:
             return None
         self._keep(outcome)

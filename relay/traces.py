@@ -1,8 +1,8 @@
 """Optional OpenTelemetry traces of live signals: from the bar's end over the job's decision to the clients.
 
 On when ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set (OTLP over HTTP, as ``http://127.0.0.1:4318``); needs the extra ``otel``.
-The SDK's own variables hold too: ``OTEL_TRACES_SAMPLER``, ``OTEL_EXPORTER_OTLP_HEADERS``. The trace id is a hash of the
-signal's id, so that whoever handles the signal next can add spans to the same trace.
+The SDK's variables apply too: ``OTEL_TRACES_SAMPLER``, ``OTEL_EXPORTER_OTLP_HEADERS``. The trace id is a hash of the
+signal's id, so that a later consumer of the signal can add spans to the same trace.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class SignalTraces:
         self._tracer = self._provider.get_tracer("signal-pipeline")
 
     def hear(self, event: Event, live: bool = True) -> None:
-        """Trace a signal that has just gone out; times are those that the signal itself carries."""
+        """Trace a signal that was just sent; times are those that the signal itself carries."""
         from opentelemetry.trace import set_span_in_context
 
         signal = event.signal
@@ -74,7 +74,7 @@ class SignalTraces:
 
 
 def signal_traces() -> SignalTraces | None:
-    """Traces if the environment names where to; ValueError if the extra is not installed."""
+    """Traces if the environment names an endpoint; ValueError if the extra is not installed."""
     if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
         return None
     try:

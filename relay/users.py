@@ -1,4 +1,4 @@
-"""Who may listen: users, their tier, watchlist and risk profile, API tokens and push targets, behind one interface.
+"""User store: users, their tier, watchlist and risk profile, API tokens and push targets, behind one interface.
 
 SQLite by default, PostgreSQL by a DSN; both run the same statements. Calls block (microseconds on SQLite, a round trip
 on PostgreSQL), so the relay makes them in a thread. An API token is 256 random bits; only its SHA-256 is kept.
@@ -48,7 +48,7 @@ _SCHEMA = (
 
 
 class UserError(ValueError):
-    """A user, tier, symbol or DSN that cannot be; the message names it and what is allowed."""
+    """A user, tier, symbol or DSN that is not valid; the message names it and what is allowed."""
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +76,7 @@ def _digest(token: str) -> str:
 
 
 def check_watchlist(symbols: list[str]) -> list[str]:
-    """The symbols in upper case, each once; raises UserError for one that no venue writes, or too many."""
+    """The symbols in upper case, each once; raises UserError for an invalid one, or too many."""
     upper = list(dict.fromkeys(symbol.upper() for symbol in symbols))
     if bad := [symbol for symbol in upper if not _SYMBOL.fullmatch(symbol)]:
         raise UserError(f"watchlist: {bad[0]!r} is not a symbol; use letters, digits and . - / : (at most 24)")
@@ -94,7 +94,7 @@ class UserStore:
     """All users in one database; safe to call from any thread.
 
     ``connect`` gives a DB-API connection, ``mark`` is its parameter mark (``?`` or ``%s``), ``lost`` the errors that
-    mean the connection is gone: then it is opened again, once a call.
+    mean the connection is gone: then it is reopened, once per call.
     """
 
     def __init__(self, connect: Callable[[], Any], mark: str, lost: tuple[type[Exception], ...] = ()) -> None:
@@ -190,13 +190,13 @@ class UserStore:
         self._update(name, "watchlist", msgspec.json.encode(check_watchlist(symbols)).decode())
 
     def set_active(self, name: str, active: bool) -> None:
-        """Let a user in, or shut out; open connections end within seconds."""
+        """Enable or disable a user; open connections of a disabled one end within seconds."""
         self._update(name, "active", int(active))
 
     # API tokens
 
     def issue_token(self, name: str) -> str:
-        """A new API token; it is shown this once, only its digest is kept."""
+        """A new API token; it is shown only once; only its digest is kept."""
         if self.get(name) is None:
             raise UserError(f"name: no user {name!r}; add it with `signals users add {name}`")
         token = TOKEN_PREFIX + secrets.token_urlsafe(32)
@@ -204,7 +204,7 @@ class UserStore:
         return token
 
     def revoke_tokens(self, name: str) -> int:
-        """Forget all of a user's API tokens; how many there were."""
+        """Revoke all of a user's API tokens; returns how many."""
         count = len(self._run("SELECT digest FROM tokens WHERE name = ?", name))
         self._run("DELETE FROM tokens WHERE name = ?", name)
         return count

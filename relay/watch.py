@@ -1,4 +1,4 @@
-"""Looks at Flink and Kafka now and then for the system page, in a thread, so that a slow answer delays nobody."""
+"""Polls Flink and Kafka for the system page, in a thread, so that a slow answer delays nobody."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger("relay.watch")
 class Watch:
     """The last answers of each; ``None`` where the relay was given no address.
 
-    An answer that fails leaves an error in words for the page (addresses go to the log only) and no old figures.
+    A failed request leaves an error message for the page (addresses go to the log only) and no old figures.
     """
 
     def __init__(self, settings: RelaySettings) -> None:
@@ -33,7 +33,7 @@ class Watch:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin, if there is anything to look at."""
+        """Start, if there is anything to poll."""
         if self._flink or self._kafka:
             self._task = asyncio.create_task(self._run(), name="watch")
 
@@ -47,7 +47,7 @@ class Watch:
         if self._kafka is not None:
             self._kafka.close()
 
-    def told(self) -> dict[str, Any]:
+    def report(self) -> dict[str, Any]:
         """What the system page shows: ``jobs`` and ``groups`` (null: no address given), ``errors``, ``read_ms``."""
         return {"jobs": self.jobs, "groups": self.groups, "errors": self.errors, "read_ms": self.read_ms}
 

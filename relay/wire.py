@@ -1,8 +1,8 @@
 """The WebSocket transport: uvicorn's own protocol, plus writing one ready-made frame to many sockets.
 
 A server's frames are not masked, and without compression they are the same bytes for every client. So a message is
-framed once a tier and its bytes are handed to each socket: a ``write`` that never waits. What the operating system
-does not take is held by the transport, whose size the hub watches.
+framed once per tier and its bytes are handed to each socket: a ``write`` that never waits. What the operating system
+does not accept is buffered by the transport, whose size the hub checks.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Outlet(Protocol):
         """Write without waiting."""
 
     def close_now(self, code: int, reason: str) -> None:
-        """Close behind what is buffered."""
+        """Close after what is buffered."""
 
 
 class AsgiOutlet:
@@ -119,13 +119,13 @@ class Socket(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket protocol, which the app can also write ready-made frames to."""
 
     def connection_made(self, transport: Any) -> None:
-        """Bound what the kernel holds for a client that does not read (it would grow to megabytes)."""
+        """Bound what the kernel buffers for a client that does not read (it would grow to megabytes)."""
         super().connection_made(transport)
-        if (held := transport.get_extra_info("socket")) is not None:
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
+        if (connection := transport.get_extra_info("socket")) is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
 
     def handle_connect(self, event: Any) -> None:
-        """Put this object where the app finds it."""
+        """Make this object available to the app."""
         super().handle_connect(event)
         if hasattr(self, "scope"):
             scope: Any = self.scope
@@ -142,11 +142,11 @@ class Socket(WebSocketsSansIOProtocol):
         return self.transport.get_write_buffer_size()
 
     def write_frame(self, frame: bytes) -> None:
-        """Write without waiting; the caller has asked :attr:`open`."""
+        """Write without waiting; the caller has checked :attr:`open`."""
         self.transport.write(frame)
 
     def handle_parser_exception(self) -> None:
-        """Close with the code and drop what still comes: closing over unread bytes would reset the connection, and the
+        """Close with the code and drop further input: closing over unread bytes would reset the connection, and the
         reset would overtake the code."""
         if self.close_sent:
             return
@@ -160,14 +160,14 @@ class Socket(WebSocketsSansIOProtocol):
         self._read_out(GRACE_S)
 
     def _read_out(self, grace_s: float) -> None:
-        """Read until the peer is done, or the grace is over."""
+        """Read until the peer is done, or the grace period is over."""
         if self.read_paused:
             self.read_paused = False
             self.transport.resume_reading()
         self.close_timer = asyncio.get_running_loop().call_later(grace_s, self.transport.abort)
 
     def close_now(self, code: int, reason: str, grace_s: float = GRACE_S) -> None:
-        """Send a close frame behind what is buffered and drop the connection if the peer does not take it in time."""
+        """Send a close frame after what is buffered and drop the connection if the peer does not read it in time."""
         if not self.open:
             return
         self.conn.send_close(code, reason)

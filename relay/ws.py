@@ -36,8 +36,8 @@ async def _receive(websocket: WebSocket) -> bytes:
 
 async def websocket(websocket: WebSocket) -> None:
     """Serve ``/ws``."""
-    held: Services = websocket.app.state.services
-    settings = held.settings
+    services: Services = websocket.app.state.services
+    settings = services.settings
     socket: Outlet = websocket.scope.get("extensions", {}).get(EXTENSION) or AsgiOutlet(websocket)
     address = websocket.client.host if websocket.client else ""
     host = websocket.headers.get("host", "")
@@ -47,23 +47,23 @@ async def websocket(websocket: WebSocket) -> None:
     ):
         await _refuse(websocket, 4403, "this origin may not connect")
         return
-    full = len(held.hub.clients) >= settings.clients_max
-    if full or not held.connects.take(address, time.monotonic()) or not held.address_places.enter(address):
+    full = len(services.hub.clients) >= settings.clients_max
+    if full or not services.connects.take(address, time.monotonic()) or not services.address_slots.enter(address):
         await _refuse(websocket, 4429)
         return
     try:
         await websocket.accept()
-        await _serve(websocket, socket, held, address)
+        await _serve(websocket, socket, services, address)
     except WebSocketDisconnect:
         pass
     finally:
-        held.address_places.leave(address)
+        services.address_slots.leave(address)
 
 
-async def _sign_in(websocket: WebSocket, held: Services) -> tuple[protocol.Hello, Identity] | None:
-    """The hello and who sent it, or None after closing."""
+async def _sign_in(websocket: WebSocket, services: Services) -> tuple[protocol.Hello, Identity] | None:
+    """The hello and its identity, or None after closing."""
     try:
-        async with asyncio.timeout(held.settings.hello_timeout_s):
+        async with asyncio.timeout(services.settings.hello_timeout_s):
             first = protocol.command(await _receive(websocket))
     except TimeoutError:
         await websocket.close(4408, protocol.CLOSE_CODES[4408])
@@ -77,41 +77,41 @@ async def _sign_in(websocket: WebSocket, held: Services) -> tuple[protocol.Hello
     scheme, _, bearer = websocket.headers.get("authorization", "").partition(" ")
     token = first.token or (bearer if scheme.lower() == "bearer" else "")
     try:
-        return first, await run_in_threadpool(held.auth.identify, token)
+        return first, await run_in_threadpool(services.auth.identify, token)
     except AuthError as error:
         await websocket.close(4401, str(error)[:120])
         return None
 
 
-async def _serve(websocket: WebSocket, socket: Outlet, held: Services, address: str) -> None:
-    signed = await _sign_in(websocket, held)
+async def _serve(websocket: WebSocket, socket: Outlet, services: Services, address: str) -> None:
+    signed = await _sign_in(websocket, services)
     if signed is None:
         return
     hello, identity = signed
     name = identity.user.name
-    if not held.user_places.enter(name):
+    if not services.user_slots.enter(name):
         await websocket.close(4429, "too many connections of this user")
         return
     client = Client(socket, identity.user, address, identity.expires_ms)
-    held.hub.join(client)
+    services.hub.join(client)
     try:
-        if await _greet(client, hello, held):
-            await _obey(websocket, client, held)
+        if await _greet(client, hello, services):
+            await _process_commands(websocket, client, services)
     finally:
-        held.hub.leave(client)
-        held.user_places.leave(name)
+        services.hub.leave(client)
+        services.user_slots.leave(name)
 
 
-async def _greet(client: Client, hello: protocol.Hello, held: Services) -> bool:
+async def _greet(client: Client, hello: protocol.Hello, services: Services) -> bool:
     """Welcome, then what was missed or a snapshot, then live; false: the client cannot take it."""
-    hub = held.hub
+    hub = services.hub
     named = bool(hello.symbols or hello.signals or hello.all)
     symbols = hello.symbols if named else client.user.watchlist
     everything = hello.all or (not named and not symbols)
     resuming = hello.after is not None and hub.can_resume(hello.after)
     try:
-        if len(symbols) + len(hello.signals) > held.settings.subscriptions_max:
-            raise CommandError(f"more than {held.settings.subscriptions_max} subscriptions")
+        if len(symbols) + len(hello.signals) > services.settings.subscriptions_max:
+            raise CommandError(f"more than {services.settings.subscriptions_max} subscriptions")
         hub.send(client, hub.welcome(client, resumed=resuming))
         if resuming and hello.after is not None:
             client.symbols = {symbol.upper() for symbol in symbols}
@@ -129,9 +129,9 @@ async def _greet(client: Client, hello: protocol.Hello, held: Services) -> bool:
     return True
 
 
-async def _obey(websocket: WebSocket, client: Client, held: Services) -> None:
-    """Commands, until the client leaves or is sent away."""
-    hub, settings, mistakes = held.hub, held.settings, 0
+async def _process_commands(websocket: WebSocket, client: Client, services: Services) -> None:
+    """Process commands until the client leaves or is closed."""
+    hub, settings, mistakes = services.hub, services.settings, 0
     allowance = TokenBucket(settings.messages_per_s, settings.messages_burst)
     while True:
         data = await _receive(websocket)
@@ -139,7 +139,7 @@ async def _obey(websocket: WebSocket, client: Client, held: Services) -> None:
             client.socket.close_now(4429, protocol.CLOSE_CODES[4429])
             return
         try:
-            await _do(protocol.command(data), client, held)
+            await _do(protocol.command(data), client, services)
         except (CommandError, AuthError) as error:
             code = 4401 if isinstance(error, AuthError) else 4400
             hub.send(client, protocol.ErrorMessage(number=hub.state.number, code=code, reason=str(error)))
@@ -149,8 +149,8 @@ async def _obey(websocket: WebSocket, client: Client, held: Services) -> None:
                 return
 
 
-async def _do(command: protocol.Command, client: Client, held: Services) -> None:
-    hub = held.hub
+async def _do(command: protocol.Command, client: Client, services: Services) -> None:
+    hub = services.hub
     match command:
         case protocol.Ping():
             hub.send(client, protocol.Pong(number=hub.state.number))
@@ -164,11 +164,11 @@ async def _do(command: protocol.Command, client: Client, held: Services) -> None
         case protocol.Unsubscribe(symbols=symbols, signals=signals, all=everything):
             hub.unfollow(client, symbols, signals, everything)
         case protocol.Auth(token=token):
-            identity = await run_in_threadpool(held.auth.identify, token)
+            identity = await run_in_threadpool(services.auth.identify, token)
             if identity.user.name != client.user.name:
                 raise AuthError("the new token is another user's; open a new connection")
             client.expires_ms = identity.expires_ms
             if identity.user != client.user:
                 hub.update_user(client, identity.user)
         case protocol.Hello():
-            raise CommandError("hello was said already")
+            raise CommandError("hello was sent already")

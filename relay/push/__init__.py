@@ -1,1 +1,1 @@
-"""Notifications to where a user is: web push, webhooks, Telegram; one channel a file, one dispatcher for all."""
+"""Notifications outside the page: web push, webhooks, Telegram; one channel per file, one dispatcher for all."""

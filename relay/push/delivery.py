@@ -1,4 +1,4 @@
-"""What came of one attempt to deliver, and where deliveries may go."""
+"""The result of a delivery attempt, and where deliveries may go."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ TIMEOUT_S = 10.0
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """``retry``: try again (after ``wait_s`` if the receiver named it); ``gone``: the target is to be forgotten.
+    """``retry``: try again (after ``wait_s`` if the receiver named it); ``gone``: remove the target.
 
-    ``reason`` never holds an address or a token.
+    ``reason`` never contains an address or a token.
     """
 
     result: Result

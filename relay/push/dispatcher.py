@@ -1,7 +1,7 @@
-"""Sends notes to targets: one waiting line a target, retried with backoff, dead-lettered after the last attempt.
+"""Sends notes to targets: one queue per target, retried with backoff, dead-lettered after the last attempt.
 
-In a line a newer note takes the place of an older one of the same signal that has not been delivered yet. Of several
-relays one sends each event (it is claimed in Redis), and a relay that was away for less than :data:`CATCH_UP_MS`
+In a queue a newer note replaces an older one of the same signal that has not been delivered yet. Of several
+relays one sends each event (it is claimed in Redis), and a relay that was down for less than :data:`CATCH_UP_MS`
 sends what it missed.
 """
 
@@ -36,7 +36,7 @@ from relay.users import PushTarget, User, UserStore
 
 log = logging.getLogger("relay.push")
 
-#: A relay that was away for longer than this does not send what it missed.
+#: A relay that was down for longer than this does not send what it missed.
 CATCH_UP_MS = 600_000
 #: Notes waiting for one target; the oldest is dead-lettered.
 LINE_MAX = 100
@@ -44,7 +44,7 @@ _RECEIPTS_MAX = 1_000
 
 
 class Line:
-    """What waits for one target."""
+    """The queue of one target."""
 
     def __init__(self, target: PushTarget) -> None:
         self.target = target
@@ -82,8 +82,8 @@ class Dispatcher:
         self.counts = {"delivered": 0, "retried": 0, "dead": 0, "collapsed": 0}
 
     async def start(self, missed: list[Event]) -> None:
-        """Begin; ``missed`` are recent events that may not have been sent."""
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log addresses, tokens included
+        """Start; ``missed`` are recent events that may not have been sent."""
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log addresses with their tokens
         await self.renew()
         with contextlib.suppress(RedisError):
             reached = await self._journal.reached()
@@ -96,7 +96,7 @@ class Dispatcher:
         self._tasks = [asyncio.create_task(self._work(), name="push"), asyncio.create_task(self._renewing())]
 
     async def stop(self) -> None:
-        """End all lines; what waits is lost, as the receiver would see after a crash."""
+        """End all queues; waiting notes are lost, as after a crash."""
         tasks = [*self._tasks, *(line.task for line in self._lines.values() if line.task)]
         for task in tasks:
             task.cancel()
@@ -152,7 +152,7 @@ class Dispatcher:
         """A user's undelivered notes, newest first."""
         return await self._journal.dead_letters(name)
 
-    # From events to lines
+    # From events to queues
 
     async def _renewing(self) -> None:
         while True:
@@ -166,7 +166,7 @@ class Dispatcher:
             try:
                 claimed = await self._journal.claim(event.number)
             except (RedisError, OSError):
-                claimed = True  # told twice is better than not at all
+                claimed = True  # a duplicate is better than a loss
             if claimed:
                 self.notify(event)
 
@@ -252,7 +252,7 @@ class Dispatcher:
             return Attempt("refused", str(error))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return Attempt("retry", f"no answer: {type(error).__name__}")
-        except Exception as error:  # one broken target must not end the others' lines
+        except Exception as error:  # one broken target must not end the others' queues
             log.error("a %s delivery failed: %s", target.channel, type(error).__name__)
             return Attempt("refused", f"could not be sent: {type(error).__name__}")
 

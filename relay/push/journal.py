@@ -1,4 +1,4 @@
-"""What relays share of their deliveries: which events were sent, how far they came, and what could not be delivered."""
+"""Delivery state that relays share: which events were sent, up to which one, and what could not be delivered."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from connectors.redis import keys as redis_keys
 
 
 class Journal(Protocol):
-    """Kept outside the process, so that of several relays one sends each event, and a restart misses none."""
+    """Kept outside the process, so that one of several relays sends each event, and a restart misses none."""
 
     async def reached(self) -> str | None:
         """The number of the last event that a relay claimed, if any."""
@@ -33,8 +33,8 @@ class RedisJournal:
 
     async def reached(self) -> str | None:
         """The number of the last event that a relay claimed, if any."""
-        held = await self._redis.get(redis_keys.PUSH_POSITION)
-        return held.decode() if held else None
+        number = await self._redis.get(redis_keys.PUSH_POSITION)
+        return number.decode() if number else None
 
     async def claim(self, number: str) -> bool:
         """Claim an event; false if another relay has it."""
@@ -53,5 +53,5 @@ class RedisJournal:
     async def dead_letters(self, name: str) -> list[dict[str, Any]]:
         """A user's undelivered notes, newest first."""
         entries = await self._redis.xrevrange(redis_keys.PUSH_DEAD_LETTERS, count=200)
-        letters = [{key.decode(): value.decode() for key, value in fields.items()} for _, fields in entries]
-        return [letter for letter in letters if letter.pop("user", None) == name][:20]
+        dead_letters = [{key.decode(): value.decode() for key, value in fields.items()} for _, fields in entries]
+        return [note for note in dead_letters if note.pop("user", None) == name][:20]

@@ -1,4 +1,4 @@
-"""One notification: the message of the user's tier, and the words for channels that people read (pure)."""
+"""One notification: the message of the user's tier, and its text for channels that people read (pure)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relay import protocol
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
-    """What is sent. What has the same ``collapse`` replaces each other: a signal, its revisions and its end."""
+    """What is sent. Notes with the same ``collapse`` replace each other: a signal, its revisions and its end."""
 
     note_id: str
     collapse: str
@@ -28,12 +28,12 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def collapse_key(signal: Signal | None, signal_id: str, symbol: str) -> str:
-    """Revisions of one bar's signal, and what becomes of it, share this key."""
+    """Revisions of one bar's signal, and its outcome, share this key."""
     return f"{symbol} {signal.timeframe} {signal.created_ms}" if signal is not None else f"{symbol} {signal_id}"
 
 
 def words(message: protocol.Message) -> tuple[str, str]:
-    """Title and body, using nothing but what the message of the tier holds."""
+    """Title and body, from the fields of the tier's message alone."""
     match message:
         case protocol.TradingSignal() | protocol.DynamicSignal():
             data = message.data
@@ -48,7 +48,7 @@ def words(message: protocol.Message) -> tuple[str, str]:
             )
             return f"{message.symbol}: {what}", f"Result {message.updates.pnl_percent:+.2f} %."
         case protocol.SignalWithdrawn():
-            return f"{message.symbol}: signal {message.reason}", "The signal no longer holds."
+            return f"{message.symbol}: signal {message.reason}", "The signal is no longer active."
         case protocol.SignalSummary():
             return f"{message.symbol}: a new signal", message.data.upgrade_prompt
     return "Signals", ""

@@ -1,4 +1,4 @@
-"""What a user wants to be told, how loudly, and when not (pure)."""
+"""Notification preferences: which kinds, how loudly, and quiet hours (pure)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class QuietHours(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Preferences(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How loudly each kind of event is told, and the quiet hours."""
+    """How loudly each kind of event is notified, and the quiet hours."""
 
     new_signal: Loudness = "on"
     target_hit: Loudness = "on"
@@ -56,7 +56,7 @@ class Preferences(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quiet_hours: QuietHours | None = None
 
     def loudness(self, kind: Kind, moment: datetime) -> Loudness:
-        """How loudly to tell an event of this kind at this moment.
+        """How loudly to notify of an event of this kind at this time.
 
         >>> from datetime import UTC
         >>> wish = Preferences(stop_hit="silent", quiet_hours=QuietHours("22:00", "07:00", then="off"))
@@ -71,7 +71,7 @@ class Preferences(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def kind_of(event: Event) -> Kind | None:
-    """The kind of notification an event makes, or None (a mere change of price)."""
+    """The kind of notification an event makes, or None (only the price changed)."""
     if event.kind == "signal":
         return "new_signal"
     kinds: dict[str, Kind] = {

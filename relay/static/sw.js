@@ -1,11 +1,11 @@
 // Shows notifications that arrive while the page is closed.
 self.addEventListener("push", (event) => {
-  const told = event.data ? event.data.json() : { title: "Signals", body: "" };
+  const note = event.data ? event.data.json() : { title: "Signals", body: "" };
   event.waitUntil(
-    self.registration.showNotification(told.title, {
-      body: told.body,
-      tag: told.tag,
-      silent: told.silent === true,
+    self.registration.showNotification(note.title, {
+      body: note.body,
+      tag: note.tag,
+      silent: note.silent === true,
       icon: "/static/icon.svg",
       data: { url: "/#/signals" },
     }),

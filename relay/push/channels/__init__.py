@@ -1,6 +1,6 @@
 """Push channels: this folder is the list. A file here with a class ``Channel`` is a channel of the file's name.
 
-:class:`relay.push.channels.base.Channel` says what the class declares. The API, the dispatcher, the settings and the
+:class:`relay.push.channels.base.Channel` is what the class declares. The API, the dispatcher, the settings and the
 page take everything they need from it.
 
 >>> names()
@@ -42,5 +42,5 @@ def check_settings() -> None:
 
 
 def target_type(channels: Mapping[str, Channel]) -> Any:
-    """The union of what the channels take as a new target, told apart by the field ``channel``."""
+    """The union of what the channels accept as a new target, tagged by the field ``channel``."""
     return Union[tuple(channel.Target for channel in channels.values())]  # noqa: UP007 - made at run time

@@ -97,8 +97,8 @@ class Channel(ABC):
 
     @abstractmethod
     async def deliver(self, address: Mapping[str, Any], note: Note, receipt: str) -> Attempt:
-        """Send the note once, and say what came of it: whether to try again is the channel's to judge.
+        """Send the note once and return the result; the channel decides whether to retry.
 
         ``receipt`` is that of the delivery which this note replaces, or empty. Raises AddressError for an address
-        that must not be called; an ``httpx.HTTPError`` counts as no answer and is tried again.
+        that must not be called; an ``httpx.HTTPError`` counts as no answer and is retried.
         """

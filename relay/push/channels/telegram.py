@@ -1,6 +1,6 @@
 """Telegram bot messages. A signal's revisions and its end change the message that was sent first.
 
-The bot API wants its token in the path; so the HTTP client's own log is silenced and errors never quote the address.
+The bot API requires its token in the path; so the HTTP client's own log is off and errors never quote the address.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Channel(BaseChannel):
         else:
             method, fields["disable_notification"] = "sendMessage", note.silent
         response = await self.context.client.post(f"{self._host}/bot{self._token}/{method}", json=fields)
-        if receipt and response.status_code == 400:  # the earlier message is gone, or says this already
+        if receipt and response.status_code == 400:  # the earlier message is gone, or has this text already
             return await self.deliver(address, note, "")
         attempt = judge(response)
         if attempt.result == "gone":  # 404 is a wrong bot token here, not a chat that ended

@@ -71,7 +71,7 @@ def new_key() -> str:
 
 
 def check_keys(keys: Keys) -> None:
-    """Raises ValueError when the browser's keys are not what RFC 8291 wants."""
+    """Raises ValueError when the browser's keys are not what RFC 8291 requires."""
     remedy = "keys: give the subscription's p256dh (a P-256 point) and auth (16 bytes)"
     try:
         ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), _decode(keys.p256dh))
@@ -141,7 +141,7 @@ class Channel(BaseChannel):
         return str(address["endpoint"])
 
     async def deliver(self, address: Mapping[str, Any], note: Note, receipt: str) -> Attempt:
-        """Hand the note to the browser's push service; ``Topic`` lets a newer one replace one still waiting there."""
+        """Send the note to the browser's push service; ``Topic`` lets a newer one replace one still waiting there."""
         endpoint, keys = str(address["endpoint"]), address["keys"]
         await check_address(endpoint, self.context.private_addresses)
         shown = {"title": note.title, "body": note.body, "tag": note.topic, "silent": note.silent}

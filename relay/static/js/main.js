@@ -1,5 +1,5 @@
 // @ts-check
-// The page: views, the feed, keys, and the states a user must know of.
+// The page: views, the feed, keys, and the states shown to the user.
 
 import { PriceChart } from "./chart.js";
 import { $, ENDS, h, known, padlock, percent, price, side, signed, span } from "./dom.js";
@@ -27,7 +27,7 @@ let view = "signals",
   charted = null,
   refresher = null;
 
-// What is shown of the states
+// The badges of mode and connection
 
 function showStates() {
   const [tone, glyph, text, meaning] = MODES[store.mode] ?? MODES.unknown;
@@ -50,7 +50,7 @@ function showStates() {
       : session.state === "open" && !store.pipelineOk
         ? "⚠ The relay cannot reach the pipeline. Signals shown are the last known ones."
         : stale
-          ? `◔ Nothing new for ${span(Date.now() - store.heardAt)}. The market may be closed, or a feed may be down: see System.`
+          ? `◔ Nothing new for ${span(Date.now() - store.receivedAt)}. The market may be closed, or a feed may be down: see System.`
           : "";
   $("banner").hidden = banner === "";
   if ($("banner").textContent !== banner) $("banner").textContent = banner;
@@ -242,7 +242,7 @@ session.addEventListener("state", (/** @type {any} */ { detail }) => {
     $("signin-error").textContent = detail.reason ? `✕ ${detail.reason}` : "";
   }
   showStates();
-  const reading = view !== "signals" && !$(`view-${view}`).hidden; // a page being read is not drawn anew
+  const reading = view !== "signals" && !$(`view-${view}`).hidden; // a page being read is not redrawn
   if ((detail.state === "open" && !reading) || detail.state === "signed-out") route();
 });
 session.addEventListener("message", (/** @type {any} */ { detail }) => {

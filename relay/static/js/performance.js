@@ -4,7 +4,7 @@
 import { curve } from "./chart.js";
 import { $, h, percent, signed, svg } from "./dom.js";
 
-// One breakdown; of exits the share of all is told, for their hit rate is 0 or 100 % by their name.
+// One breakdown; of exits the share of all is shown, since their hit rate is 0 or 100 % by definition.
 function table(title, rows, heading, total = 0) {
   const middle = total ? ["Share"] : ["Hit target", "Profit"],
     rates = (row) => (total ? [row.signals / total] : [row.hit_rate, row.win_rate]);

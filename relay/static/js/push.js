@@ -1,5 +1,5 @@
 // @ts-check
-// Notifications: channels, how loudly each kind is told, quiet hours, what could not be delivered.
+// Notifications: channels, how loudly each kind is notified, quiet hours, what could not be delivered.
 
 import { h, moment, words } from "./dom.js";
 
@@ -14,21 +14,21 @@ const KINDS = {
 const bytes = (text) => Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
 
 export async function notifications(session, card) {
-  let told;
+  let state;
   try {
-    told = await session.get("/api/push");
+    state = await session.get("/api/push");
   } catch (error) {
     card.replaceChildren(h("h2", {}, "Notifications"), h("p", { class: "quiet" }, error.message));
     return;
   }
-  const said = h("p", { role: "status", class: "quiet" });
+  const status = h("p", { role: "status", class: "quiet" });
   const again = () => notifications(session, card);
   const attempt = (action) => async (event) => {
     event.preventDefault();
     try {
       await action(event);
     } catch (error) {
-      said.textContent = `✕ ${error.message}`;
+      status.textContent = `✕ ${error.message}`;
     }
   };
   const post = (path, body) => session.get(path, { method: "POST", body: JSON.stringify(body) });
@@ -40,7 +40,7 @@ export async function notifications(session, card) {
     attempt(async () => {
       if (!("serviceWorker" in navigator && "PushManager" in window)) throw new Error("this browser has no web push");
       if ((await Notification.requestPermission()) !== "granted")
-        throw new Error("the browser was told not to allow notifications");
+        throw new Error("notifications are blocked in this browser: allow them in its site settings");
       const worker = await navigator.serviceWorker.register("/sw.js");
       const options = { userVisibleOnly: true, applicationServerKey: bytes(channel.server_key) };
       const { endpoint, keys } = (await worker.pushManager.subscribe(options)).toJSON();
@@ -64,13 +64,13 @@ export async function notifications(session, card) {
       await again();
       if (made.secret) {
         const text = `${channel.title} added. Its secret, shown this once: `;
-        document.getElementById("push-said").replaceChildren(text, h("code", {}, made.secret));
+        document.getElementById("push-status").replaceChildren(text, h("code", {}, made.secret));
       }
     });
     const labelled = channel.fields.flatMap((field, i) => [h("label", { for: inputs[i].id }, field.label), inputs[i]]);
     return h("form", { class: "form", onsubmit: submit }, labelled, h("button", { type: "submit" }, channel.button));
   };
-  const offered = told.channels.filter((channel) => channel.available);
+  const offered = state.channels.filter((channel) => channel.available);
   const browsers = offered.filter((channel) => channel.fields.length === 0);
   const forms = offered.filter((channel) => channel.fields.length > 0);
 
@@ -81,12 +81,12 @@ export async function notifications(session, card) {
         "select",
         { id: `push-${kind}` },
         ["on", "silent", "off"].map((value) =>
-          h("option", { value, selected: told.preferences[kind] === value }, value),
+          h("option", { value, selected: state.preferences[kind] === value }, value),
         ),
       ),
     ]),
   );
-  const quiet = told.preferences.quiet_hours;
+  const quiet = state.preferences.quiet_hours;
   const start = h("input", { id: "quiet-start", type: "time", value: quiet?.start ?? "" }),
     end = h("input", { id: "quiet-end", type: "time", value: quiet?.end ?? "" });
   const save = attempt(async () => {
@@ -99,14 +99,14 @@ export async function notifications(session, card) {
         then: quiet?.then ?? "silent",
       };
     await session.get("/api/push/preferences", { method: "PUT", body: JSON.stringify(wish) });
-    said.textContent = "✓ Saved.";
+    status.textContent = "✓ Saved.";
   });
 
-  said.id = "push-said";
+  status.id = "push-status";
   card.replaceChildren(
     ...[
       h("h2", {}, "Notifications"),
-      told.targets.length
+      state.targets.length
         ? h(
             "div",
             { class: "scroll" },
@@ -117,7 +117,7 @@ export async function notifications(session, card) {
               h(
                 "tbody",
                 {},
-                told.targets.map((target) =>
+                state.targets.map((target) =>
                   h(
                     "tr",
                     {},
@@ -148,14 +148,14 @@ export async function notifications(session, card) {
         "div",
         { class: "buttons" },
         browsers.map((channel) => h("button", { type: "button", onclick: subscribe(channel) }, channel.button)),
-        told.targets.length
+        state.targets.length
           ? h(
               "button",
               {
                 type: "button",
                 onclick: attempt(async () => {
                   await post("/api/push/test", {});
-                  said.textContent = "✓ A test is on its way.";
+                  status.textContent = "✓ A test is on its way.";
                 }),
               },
               "Send a test",
@@ -174,16 +174,16 @@ export async function notifications(session, card) {
         h("div", { class: "pair" }, h("label", { for: "quiet-end" }, "Quiet until"), end),
         h("button", { type: "submit", class: "primary" }, "Save"),
       ),
-      said,
-      told.undelivered.length
+      status,
+      state.undelivered.length
         ? h(
             "details",
             {},
-            h("summary", {}, `${told.undelivered.length} undelivered`),
+            h("summary", {}, `${state.undelivered.length} undelivered`),
             h(
               "ul",
               {},
-              told.undelivered.map((note) =>
+              state.undelivered.map((note) =>
                 h(
                   "li",
                   { class: "small" },

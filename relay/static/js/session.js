@@ -12,7 +12,7 @@ export class Session extends EventTarget {
   #socket = null;
   #attempts = 0;
   #demo = false;
-  #heardAt = 0;
+  #receivedAt = 0;
   #timers = new Set();
 
   async begin() {
@@ -82,14 +82,14 @@ export class Session extends EventTarget {
     this.#become("connecting");
     const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
     this.#socket = socket;
-    this.#heardAt = Date.now();
+    this.#receivedAt = Date.now();
     socket.onopen = () => {
       const hello = { type: "hello", token: this.token };
       if (this.number) hello.after = this.number;
       socket.send(JSON.stringify(hello));
     };
     socket.onmessage = (event) => {
-      this.#heardAt = Date.now();
+      this.#receivedAt = Date.now();
       this.#receive(JSON.parse(event.data));
     };
     socket.onclose = (event) => this.#closed(socket, event);
@@ -111,7 +111,7 @@ export class Session extends EventTarget {
   }
 
   #receive(message) {
-    // The number moves only with what has been taken in: welcome and status stand for the present, which a resuming
+    // The number advances only with what was applied: welcome and status describe the present, which a resuming
     // client reaches with the messages that follow.
     if (!["welcome", "system", "pong", "error", "price"].includes(message.type)) this.number = message.number;
     if (message.type === "welcome") {
@@ -146,7 +146,7 @@ export class Session extends EventTarget {
 
   #watch() {
     if (this.state !== "open") return;
-    const silent = Date.now() - this.#heardAt;
+    const silent = Date.now() - this.#receivedAt;
     if (silent > SILENCE_MS) {
       this.#socket.close(4000);
       this.#become("lost", "no answer");

@@ -13,7 +13,7 @@ export async function settingsPage(session) {
     view.replaceChildren(h("div", { class: "empty" }, h("strong", {}, "Settings are not available"), error.message));
     return;
   }
-  const said = h("p", { role: "status", class: "quiet" });
+  const status = h("p", { role: "status", class: "quiet" });
   const watchlist = h("textarea", { id: "watchlist", rows: "2", placeholder: "AAPL, MSFT" });
   watchlist.value = me.watchlist.join(", ");
   const profile = h(
@@ -31,11 +31,11 @@ export async function settingsPage(session) {
         method: "PUT",
         body: JSON.stringify({ watchlist: symbols, risk_profile: profile.value }),
       });
-      said.textContent = "✓ Saved.";
+      status.textContent = "✓ Saved.";
       session.number = null;
       session.connect();
     } catch (error) {
-      said.textContent = `✕ ${error.message}`;
+      status.textContent = `✕ ${error.message}`;
     }
   };
   view.replaceChildren(
@@ -56,7 +56,7 @@ export async function settingsPage(session) {
           "Conservative holds below 70 %; aggressive raises confidence and shortens horizons. The pipeline makes all three.",
         ),
         h("button", { class: "primary", type: "submit" }, "Save"),
-        said,
+        status,
       ),
       h(
         "div",

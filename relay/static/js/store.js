@@ -1,5 +1,5 @@
 // @ts-check
-// What the page holds: active signals, their updates and prices, as the relay told them.
+// The page's state: active signals, their updates and prices, as the relay sent them.
 
 const BAR_MS = { "1s": 1e3, "1m": 6e4, "5m": 3e5, "1h": 36e5, "1d": 864e5 };
 
@@ -12,7 +12,7 @@ export class Store {
   mode = "unknown";
   pipelineOk = true;
   fresh = new Set();
-  heardAt = 0;
+  receivedAt = 0;
 
   static id(message) {
     return message.data.signal_id ?? `summary ${message.symbol}`;
@@ -20,7 +20,7 @@ export class Store {
 
   #see(symbol, ms, fresh = true) {
     if (ms > (this.clocks.get(symbol) ?? 0)) this.clocks.set(symbol, ms);
-    if (fresh || this.heardAt === 0) this.heardAt = Date.now();
+    if (fresh || this.receivedAt === 0) this.receivedAt = Date.now();
   }
 
   take(message) {
@@ -81,9 +81,9 @@ export class Store {
 
   // Whether news is overdue: nothing new for two bars of the shortest timeframe followed (and at least three minutes).
   get stale() {
-    if (this.mode !== "live" || this.heardAt === 0) return false;
+    if (this.mode !== "live" || this.receivedAt === 0) return false;
     const lengths = [...this.signals.values()].map((m) => BAR_MS[m.data.timeframe]).filter(Boolean);
-    return lengths.length > 0 && Date.now() - this.heardAt > Math.max(180_000, 2 * Math.min(...lengths));
+    return lengths.length > 0 && Date.now() - this.receivedAt > Math.max(180_000, 2 * Math.min(...lengths));
   }
 
   now(symbol) {

@@ -1,6 +1,6 @@
 // @ts-check
 // The pipeline's own state: a line of tiles that says whether all is well, then jobs, venues, bundle, drift and the
-// relay's counters. What nobody reports is said to be so, with how to get it.
+// relay's counters. What is not reported is marked so, with how to enable it.
 
 import { $, figure, h, known, moment, percent, span, words } from "./dom.js";
 
@@ -159,7 +159,7 @@ function tiles({ mode, pipeline, watch, relay, now_ms: now }, venues) {
             ? changed
               ? `changed: PSI above ${PSI_CHANGED}`
               : `no PSI above ${PSI_CHANGED}`
-            : "rows unlike the training data",
+            : "rows out of distribution",
         )
       : none("Drift"),
     tile(
@@ -320,7 +320,7 @@ function drifts(drift) {
 
 function driftCard(drift, now) {
   const card = (...content) => h("div", { class: "card third" }, h("h2", {}, "Drift"), ...content);
-  if (!drift) return card(missing("Not reported. The signals job tells how unlike the training data its rows are."));
+  if (!drift) return card(missing("Not reported. The signals job reports how far its rows are from the training data."));
   const psi = drifts(drift),
     plain = Object.fromEntries(Object.entries(drift).filter(([k]) => !k.includes(".")));
   const word = (v) => (v > PSI_CHANGED ? "⚠ changed" : v > PSI_STABLE ? "◔ moving" : "✓ stable");
@@ -379,14 +379,14 @@ function report(title, object, now, note) {
 
 export async function systemPage(session) {
   const view = $("view-system");
-  let told;
+  let answer;
   try {
-    told = await session.get("/api/system");
+    answer = await session.get("/api/system");
   } catch (error) {
     view.replaceChildren(h("div", { class: "empty" }, h("strong", {}, "The relay does not answer"), error.message));
     return;
   }
-  const { pipeline, watch, relay, now_ms: now } = told;
+  const { pipeline, watch, relay, now_ms: now } = answer;
   const components = Object.entries(pipeline).filter(([, v]) => v && typeof v === "object");
   const venues = components.filter(([name]) => name.startsWith("venue:")),
     shown = new Set(["job", "bundle", "drift", "mode"]);
@@ -394,7 +394,7 @@ export async function systemPage(session) {
     h(
       "div",
       { class: "page" },
-      h("div", { class: "card wide" }, h("h2", {}, "At a glance"), tiles(told, venues)),
+      h("div", { class: "card wide" }, h("h2", {}, "At a glance"), tiles(answer, venues)),
       jobs(watch, now),
       h(
         "div",

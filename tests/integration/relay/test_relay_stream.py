@@ -333,7 +333,7 @@ def test_what_is_wrong_at_start_is_said(redis_url, tmp_path, name, value, words)
     assert "PASSWORD" not in ended.stderr
 
 
-def test_clients_begin_anew_where_the_stream_was_cut_before_the_relay_read_it(relay, make_signal):
+def test_clients_get_new_snapshots_where_the_stream_was_cut_before_the_relay_read_it(relay, make_signal):
     token = relay.token("ann")
     with relay.client(token) as client:
         client.until("system")
@@ -347,7 +347,7 @@ def test_clients_begin_anew_where_the_stream_was_cut_before_the_relay_read_it(re
         snapshot = client.until("snapshot")
         assert snapshot["reset"]
         assert {one["data"]["signal_id"] for one in snapshot["signals"]} == {f"s{number}" for number in range(1, 8)}
-    assert "clients begin anew" in relay.log_text()
+    assert "clients get new snapshots" in relay.log_text()
     with relay.client(token, after=seen) as client:  # what is gone cannot be caught up with
         assert not client.until("welcome")["resumed"]
 
