@@ -34,7 +34,12 @@ def outcomes(
     signals: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="signals: JSON lines, CSV or Parquet")],
     out: Annotated[Path, typer.Option(dir_okay=False, help="where outcomes go: .jsonl, .csv or .parquet")],
     splits: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="symbol, effective_ms, ratio (new shares for one)")
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="table of symbol, effective_ms, ratio (new shares per old one), or status events as JSON lines",
+        ),
     ] = None,
     timeframe: Annotated[str | None, typer.Option(help="of the bars, if the file does not name it: 1m, 1h, 1d")] = None,
     cost_bps: Annotated[float, typer.Option(min=0.0, help="costs of a round trip, basis points")] = 0.0,

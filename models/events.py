@@ -167,7 +167,11 @@ class SymbolsDropped(Event, frozen=True, kw_only=True, omit_defaults=True, tag_f
 
 
 class UnknownEvent(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """An event of a kind (``name``) that this release does not know, with all its other ``fields``; never written."""
+    """An event of a kind (``name``) that this release does not know.
+
+    ``fields`` is the whole message as it came; :func:`models.messages.encode` writes just that, so that a newer reader
+    still understands what one process passes on (a feed's events, say).
+    """
 
     name: str
     fields: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -206,9 +210,8 @@ def event_of(fields: Mapping[str, Any], *, strict: bool = True) -> Event:
         raise msgspec.ValidationError(f"Expected `str`, got {kind!r} - at `$.kind`")
     known = KINDS.get(kind)
     if known is None:
-        own = {name: value for name, value in fields.items() if name not in UnknownEvent.__struct_fields__}
         common = {name: value for name, value in fields.items() if name in Event.__struct_fields__}
-        return msgspec.convert({**common, "name": kind, "fields": own}, UnknownEvent, strict=strict)
+        return msgspec.convert({**common, "name": kind, "fields": dict(fields)}, UnknownEvent, strict=strict)
     return msgspec.convert(typed_fields(kind, fields), known, strict=strict)
 
 

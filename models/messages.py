@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from models.base_message import Message as Message  # re-exported: the base of the messages below
-from models.events import Event, EventDecoder
+from models.events import Event, EventDecoder, UnknownEvent
 
 Action = Literal["buy", "sell", "hold"]
 Horizon = Literal["1d", "3d", "1w", "2w"]
@@ -262,8 +262,8 @@ _decoders: dict[type, msgspec.json.Decoder[Any] | EventDecoder] = {Event: EventD
 
 
 def encode(message: Any) -> bytes:
-    """The message as JSON bytes; NaN becomes null."""
-    return _encoder.encode(message)
+    """The message as JSON bytes; NaN becomes null. An event of an unknown kind is written as it was read."""
+    return _encoder.encode(message.fields if type(message) is UnknownEvent else message)
 
 
 def decode(data: bytes | str, kind: type[T]) -> T:

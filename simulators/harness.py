@@ -10,13 +10,13 @@ from typing import Any
 
 from connectors.ingest import supervisor
 from connectors.settings import ingest as settings_of
-from models.events import Event
-from models.messages import Bar, DeadLetter, Message, Trade
+from models.events import Event, decode_event
+from models.messages import Bar, DeadLetter, Message, Trade, encode
 from simulators.base import Simulator
 
 
 class Collected:
-    """A sink that keeps what it gets."""
+    """A sink that keeps what it gets; events as a reader of their bytes has them."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -25,6 +25,8 @@ class Collected:
 
     def publish(self, message: Message, topic: str | None = None) -> None:
         """Keep a message."""
+        if isinstance(message, Event):
+            message = decode_event(encode(message))
         (self.checks if topic else self.messages).append(message)
 
     def dead(self, letter: DeadLetter, time_ms: int) -> None:

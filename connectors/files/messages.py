@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from models.events import Split, event_of
 from models.messages import Bar, Outcome, Signal, encode
 
 T = TypeVar("T")
@@ -50,6 +51,11 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         {str(key): value for key, value in row.items() if value is not None and value == value}
         for row in table.astype(object).to_dict("records")
     ]
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in _lines(path):
+        yield number, msgspec.json.decode(line, type=dict[str, Any])
 
 
 def read_messages(path: Path, kind: type[T], defaults: dict[str, Any] | None = None) -> list[T]:
@@ -119,19 +125,26 @@ def read_bar_messages(path: Path, timeframe: str | None = None) -> tuple[list[Ba
     return bars, [f"{path}, line {one.line}: {one.reason}" for one in rejects]
 
 
-class _Split(msgspec.Struct, frozen=True):
-    symbol: str
-    effective_ms: int
-    ratio: float
-
-
 def read_splits(path: Path) -> list[tuple[str, int, float]]:
-    """Splits as (symbol, effective_ms, new shares for one old), from fields ``symbol, effective_ms, ratio``."""
-    splits = read_messages(path, _Split)
-    for one in splits:
-        if not one.ratio > 0:
-            raise ValueError(f"{path}: ratio {one.ratio} of {one.symbol} must be above 0 (2 for a 2-for-1 split)")
-    return [(one.symbol, one.effective_ms, one.ratio) for one in splits]
+    """Splits as (symbol, effective_ms, new shares for one old), from fields ``symbol, effective_ms, ratio``.
+
+    JSON lines may also be events as on ``market-data-status``, of any release; of these the splits are taken.
+    ValueError names file, line and field.
+    """
+    strict, number, found = _is_json(path), 0, []
+    try:
+        rows = _json_rows(path) if strict else enumerate(_rows(path), 2)
+        for number, row in rows:  # noqa: B007 - the number is named in the error
+            if "kind" not in row:
+                row = {"kind": "split", "timestamp_ms": row.get("effective_ms", 0), **row}
+            event = event_of(row, strict=strict)
+            if isinstance(event, Split):
+                found.append((event.symbol, event.effective_ms, event.ratio))
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"{path}, line {number}: {error} (ratio is 2 for a 2-for-1 split)") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
+    return found
 
 
 def write_messages(path: Path, messages: Iterable[Any]) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Hashable
 
 import msgspec
 
-from models.events import Split
+from models.events import Event, Split, UnknownEvent
 from models.messages import Bar, Message, News, Quote, Trade
 
 
@@ -60,6 +60,11 @@ def key_of(message: Message) -> Hashable:
             )  # fmt: skip
         case Split():  # its time is when it was learnt, at each poll anew
             return (message.symbol, "split", message.ratio, message.effective_ms)
+        case Event():  # whichever connection brought it, and when
+            content = msgspec.to_builtins(message.fields if isinstance(message, UnknownEvent) else message)
+            for arrival in ("ingestion_timestamp_ms", "backfilled"):
+                content.pop(arrival, None)
+            return (message.symbol, msgspec.json.encode(content, order="sorted"))
     return (message.symbol, type(message).__name__, msgspec.json.encode(message))
 
 

@@ -6,20 +6,23 @@ a restart. Every kind of event there is must come from some producer here.
 """
 
 import itertools
+import tempfile
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from connectors.ingest import connection, supervisor
 from connectors.ingest.dedupe import Dedupe
+from connectors.ingest.feeds import KafkaFeed
 from connectors.ingest.gaps import Gap
 from connectors.ingest.stream_ingest import Intake
 from connectors.settings.signals_job import parse_settings
 from connectors.venues import load
 from connectors.venues.base import Stream, VenueSettings
 from connectors.venues.history import split
-from models.events import KINDS, Event, GapEvent, Halt, Pause, Resume, Split, decode_event
+from models.events import KINDS, Event, GapEvent, Halt, Pause, Resume, Split, UnknownEvent, decode_event
 from models.messages import Bar, Signal, decode, encode
 from models.signals.protections import Halts
 from models.trade.calendar import calendar
@@ -30,6 +33,7 @@ from udfs.steps.outcome_frames import FollowSettings, OutcomeFrames
 from udfs.steps.side_inputs import SideInputs, due_ms
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "venues"
+RECORDED = Path(__file__).parents[1] / "fixtures" / "messages" / "status-recorded.jsonl"
 AT_MS = 1_717_000_000_000
 MINUTE = 60_000
 TOPIC = "market-data-status"
@@ -73,10 +77,23 @@ def from_ingestion() -> list[Event]:
     return [m for m in sink.messages if isinstance(m, Event)]
 
 
+def from_feed(*records: bytes) -> list[Event]:
+    """Through a Kafka feed whose records have our field names."""
+    names = ("symbol", "timestamp_ms", "kind", "reason", "detail")
+    text = 'topic = "theirs"\nsource = "feed"\nmessage = "status"\n[fields]\n'
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "feed.toml"
+        file.write_text(text + "".join(f'{name} = "{name}"\n' for name in names))
+        feed = KafkaFeed(file)
+    parsed = [feed.parse(record, AT_MS) for record in records]
+    assert [one.rejects for one in parsed if one.rejects] == []
+    return [message for one in parsed for message in one.messages]
+
+
 def produced() -> list[Event]:
     splits = [split("AAPL", source, "2024-06-10", 10, 1, AT_MS) for source in ("alpaca", "polygon")]
     splits += [split("AAPL", "alpaca", "2024-06-10", 1, 8, AT_MS), split("AAPL", "polygon", "2024-06-10", 3, 2, AT_MS)]
-    return [*from_sockets(), *splits, *from_ingestion()]
+    return [*from_sockets(), *splits, *from_ingestion(), *from_feed(*RECORDED.read_bytes().splitlines())]
 
 
 EVENTS = produced()
@@ -84,6 +101,30 @@ EVENTS = produced()
 
 def test_every_kind_of_event_is_produced_here():
     assert {event.kind for event in EVENTS} == set(KINDS)
+
+
+def concrete(kind: type[Event]) -> set[type[Event]]:
+    below = kind.__subclasses__()
+    return set().union(*map(concrete, below)) if below else {kind}
+
+
+def test_every_class_of_event_has_a_kind_that_readers_know():
+    assert concrete(Event) == {*KINDS.values(), UnknownEvent}
+
+
+def test_an_unknown_kind_passes_through_a_feed_and_is_counted_by_readers_and_refused_by_none():
+    (event,) = from_feed(b'{"symbol":"AAPL","timestamp_ms":1717000000000,"kind":"merger","detail":{"into":"B"}}')
+    wire = encode(event)
+    assert (event.kind, msgspec.json.decode(wire)["detail"]) == ("merger", {"into": "B"})
+    heard = apply_side_messages(Halts(), [(f"{TOPIC}:0:1", wire)], parse_settings([]).side_topics)
+    assert (heard.refused, heard.unknown_kinds) == ([], ["merger"])
+    frames = OutcomeFrames(FollowSettings())
+    given = frames.take(frames.new_tracker(), group_of("AAPL", 8), wire.decode("latin-1"), f"{TOPIC}:0:1")
+    assert (given.signals_refused, list(given.records)) == (0, [])
+    assert SideInputs().add(decode_event(wire)) is None
+    dedupe = Dedupe()
+    again = from_feed(wire)[0]
+    assert (dedupe.new(event), dedupe.new(again)) == (event, None)
 
 
 @pytest.mark.parametrize("number", range(len(EVENTS)), ids=lambda n: f"{EVENTS[n].kind}-{n}")
@@ -108,11 +149,12 @@ def test_every_reader_takes_it_alike(number):
     dedupe = Dedupe()
     assert dedupe.new(event) == event
     assert dedupe.new(decode_event(wire)) is None
+    assert dedupe.new(msgspec.structs.replace(event, ingestion_timestamp_ms=AT_MS + 7)) is None, "sent twice"
 
     if isinstance(event, Split):
         assert taken == ("split", (float(event.effective_ms), event.ratio))
         assert due_ms(taken) == event.effective_ms
-        (known,) = side.due("AAPL", None, np.array([event.effective_ms + MINUTE], float))
+        (known,) = side.due(event.symbol, None, np.array([event.effective_ms + MINUTE], float))
         assert known == (0, taken)
     else:
         assert taken is None
@@ -126,18 +168,18 @@ def test_a_split_means_the_same_to_features_and_outcomes(event):
     start = event.effective_ms
     day = 86_400_000
     opened = Signal(
-        signal_id="s-0", symbol="AAPL", timeframe="1m", action="buy", confidence=0.7, entry_price=1200.0,
+        signal_id="s-0", symbol=event.symbol, timeframe="1m", action="buy", confidence=0.7, entry_price=1200.0,
         target_price=1204.0, stop_loss=1198.0, time_horizon="1d", created_ms=start - MINUTE, emitted_ms=0,
         expires_ms=start + day, reasoning="",
     )  # fmt: skip
     bars = [
-        Bar(symbol="AAPL", timeframe="1m", start_ms=start + i * MINUTE, end_ms=start + (i + 1) * MINUTE,
+        Bar(symbol=event.symbol, timeframe="1m", start_ms=start + i * MINUTE, end_ms=start + (i + 1) * MINUTE,
             open=price, high=price, low=price, close=price, volume=1.0)
         for i, price in ((-1, 1200.0), (0, 1200.0 / event.ratio))
     ]  # fmt: skip
     texts = [encode(one).decode("latin-1") for one in (event, opened, *bars)]
     places = [f"{TOPIC}:0:1", "trading-signals:0:1", "market-data-bars:0:1", "market-data-bars:0:2"]
-    given = frames.take(tracker, group_of("AAPL", 8), "\x1e".join(texts), ",".join(places))
+    given = frames.take(tracker, group_of(event.symbol, 8), "\x1e".join(texts), ",".join(places))
     newest = list(itertools.chain(given.newest))
     assert [one.status for one in newest] == ["active"]
     assert newest[0].pnl_percent == pytest.approx(0.0, abs=1e-9)

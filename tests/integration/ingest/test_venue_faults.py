@@ -126,7 +126,7 @@ def test_nothing_is_lost_over_a_broken_connection(venue: str, fault: str) -> Non
     assert sorted(got.trade_ids) == ids(1, 200)
     gap, filled = got.events(GapDeclared)[0], got.events(GapFilled)[0]
     assert gap.symbol == filled.symbol == "AAPL"
-    assert gap.kind == ("ids" if venue == "binance" else "outage")
+    assert gap.numbering == ("ids" if venue == "binance" else "outage")
     marked = {int(m.trade_id) for m in got.messages if isinstance(m, Trade) and m.backfilled}
     assert marked >= set(ids(101, 150))
     assert got.events(Disconnected)
@@ -401,7 +401,7 @@ def test_a_minute_without_trades_is_said_to_be_empty() -> None:
 
     (status,) = play("alpaca", scenario).events(GapUnfilled)
     assert status.reason == "the venue has no bar there: no eligible trade"
-    assert status.missing == [(source[2].start_ms, source[2].start_ms)]
+    assert status.missing == ((source[2].start_ms, source[2].start_ms),)
 
 
 @pytest.mark.parametrize("fault", ["http_429", "http_500"])

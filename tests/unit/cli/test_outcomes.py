@@ -9,6 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from cli.outcomes import register
+from models.events import Halt
 from models.messages import Bar, Outcome, Signal, decode, encode
 from models.signals.hash_chain import record_hash, seal
 
@@ -114,14 +115,24 @@ def test_outcomes_of_files_of_every_kind(run, tmp_path, kind):
 def test_updates_costs_and_splits(run, tmp_path):
     bar_file, signal_file = write(tmp_path / "b.jsonl", bars()), write(tmp_path / "s.jsonl", signals())
     out, splits = tmp_path / "o.jsonl", tmp_path / "splits.csv"
+    recorded = tmp_path / "status.jsonl"
     splits.write_text(f"symbol,effective_ms,ratio\nA,{BASE + DAY},2\n")
+    recorded.write_bytes(
+        encode(Halt(symbol="A", timestamp_ms=BASE)) + b"\n\n"
+        b'{"symbol":"A","timestamp_ms":5,"kind":"split","detail":'
+        b'{"split_to":2,"split_from":1,"effective_ms":%d}}\n' % (BASE + DAY)
+    )
     arguments = ["outcomes", "--bars", bar_file, "--signals", signal_file, "--out", out, "--cost-bps", 10, "--updates"]
     assert run(*arguments).exit_code == 0
     assert len(read(out)) == 6
     assert read(out)[-1].pnl_percent == pytest.approx(-9.1)
-    assert run(*arguments, "--splits", splits).exit_code == 0
-    # after a 2-for-1 split the second bar opens at 202 in the old units: through the target of the first buy
-    assert {one.signal_id: one.exit_price for one in read(out)}["s0-0"] == 202.0
+    for file in (splits, recorded):  # a table, or the status topic as it was recorded
+        assert run(*arguments, "--splits", file).exit_code == 0
+        # after a 2-for-1 split the second bar opens at 202 in the old units: through the target of the first buy
+        assert {one.signal_id: one.exit_price for one in read(out)}["s0-0"] == 202.0
+    splits.write_text(f"symbol,effective_ms,ratio\nA,{BASE + DAY},2\nA,{BASE + DAY},0\n")
+    refused = run(*arguments, "--splits", splits)
+    assert (refused.exit_code, "line 3" in refused.output, "ratio" in refused.output) == (2, True, True)
 
 
 def test_what_is_wrong_with_a_file_is_named(run, tmp_path):

@@ -69,9 +69,12 @@ def test_what_is_no_event_is_refused_by_name(payload, words):
 
 
 def test_an_unknown_kind_is_kept_whole():
-    event = decode_event(b'{"kind":"merger","symbol":"A","timestamp_ms":5,"into":"B","detail":{"cash":1}}')
+    wire = b'{"kind":"merger","symbol":"A","timestamp_ms":5,"name":"n","into":"B","detail":{"cash":1}}'
+    event = decode_event(wire)
     assert isinstance(event, UnknownEvent)
-    assert (event.kind, event.fields["into"]) == ("merger", "B")
+    assert (event.kind, event.symbol, event.fields["into"]) == ("merger", "A", "B")
+    assert encode(event) == wire
+    assert decode_event(encode(event)) == event
 
 
 def test_required_fields_have_no_default():
