@@ -21,7 +21,7 @@ import redis
 
 from cli.local.servers import Broker
 from connectors.redis.keys import SYSTEM_STATUS
-from models.events import Event
+from models.events import Event, GapEvent
 from models.messages import TOPICS, DeadLetter, Trade, decode
 
 pytestmark = pytest.mark.integration
@@ -189,10 +189,10 @@ def test_what_came_while_ingestion_was_down_is_a_gap_that_is_filled(tmp_path: Pa
         with Ingest(config, "--kafka", kafka.bootstrap):
             gaps: dict[tuple[Any, ...], list[str]] = {}
             for _, value, _ in records(kafka.bootstrap, TOPICS[Event], 60):
-                told = decode(value, Event)
-                if told.kind.startswith("gap") and told.detail["channel"] == "trades":
-                    key = (told.source, told.symbol, told.detail["first"], told.detail["last"])
-                    gaps.setdefault(key, []).append(told.kind)
+                event = decode(value, Event)
+                if isinstance(event, GapEvent) and event.channel == "trades":
+                    key = (event.source, event.symbol, event.first, event.last)
+                    gaps.setdefault(key, []).append(event.kind)
                 filled = {key[:2] for key, kinds in gaps.items() if "gap_filled" in kinds}
                 if len(filled) == 6:  # two symbols of each venue
                     break

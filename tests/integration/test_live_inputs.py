@@ -157,8 +157,8 @@ def test_features_with_side_inputs_equal_the_batch_to_the_bit(kafka, replayed) -
         assert got.tobytes() == np.where(np.isnan(values), np.nan, values).tobytes()
     seen = batch[["news_volume_1h", "put_call_ratio", "iv_rank"]].notna().any()
     assert seen[["news_volume_1h", "put_call_ratio"]].all()
-    after_split = batch[(batch.symbol == "S001") & (table.start_ms >= good[-1].detail["effective_ms"])]
-    before = batch[(batch.symbol == "S001") & (table.start_ms < good[-1].detail["effective_ms"])]
+    after_split = batch[(batch.symbol == "S001") & (table.start_ms >= good[-1].effective_ms)]
+    before = batch[(batch.symbol == "S001") & (table.start_ms < good[-1].effective_ms)]
     assert after_split.ma_20.iloc[0] < before.ma_20.iloc[-1] / 3
 
 
