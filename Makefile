@@ -3,8 +3,8 @@
 # make check  format, lint, types and unit tests: what pre-commit and CI run
 # make bench  the measurements behind bench/README.md
 # make soak   an hour at half load: memory, files, threads, latency (ARGS="--minutes 5" for less)
-# make long   the long forms of tests, each printing its JSON: random venue faults, chaos, soak
-# make chaos  the whole system under 200 faults beside an undisturbed run (docs/chaos.md)
+# make long   the long variants of tests, each printing JSON: random venue faults, chaos, soak
+# make chaos  the whole system under 200 faults, compared with an undisturbed run (docs/chaos.md)
 # make schemas  the JSON Schemas of all topics, in docs/schemas
 # make lock   the hash-pinned locks of the images; make licences, make sbom, make audit: what they ship
 .PHONY: demo setup test check unit bench soak long chaos wheel constraints lock schemas licences sbom audit clean
@@ -62,7 +62,7 @@ licences: setup
 sbom: setup
 	$(PY) scripts/sbom.py
 
-# Asks the advisory database of the package index: needs a network that reaches it, and fails rather than pass unasked.
+# Queries the advisory database of the package index: needs network access to it, and fails without.
 audit: setup
 	$(PY) -m pip_audit --strict --require-hashes --disable-pip -r requirements.lock
 

@@ -7,7 +7,7 @@ for part in bin conf lib opt plugins licenses; do
     mv "$pyflink/$part" "$home/$part"
     ln -s "$home/$part" "$pyflink/$part"
 done
-# In lib/, the library that embeds Python is loaded once for the life of the JVM, whatever jobs come and go: loaded by
+# In lib/, the library that embeds Python is loaded once for the life of the JVM, regardless of jobs: loaded by
 # a job's own class loader, a second job in the same TaskManager could not load it again.
 cp "$home"/opt/flink-python-*.jar "$home/lib/"
 chmod +x "$home"/bin/*.sh "$home/bin/flink"

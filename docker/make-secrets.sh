@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes docker/secrets: random passwords where there are none yet, empty files for venue keys you do not have.
+# Creates docker/secrets: random passwords where there are none yet, empty files for venue keys you do not have.
 set -euo pipefail
 cd "$(dirname "$0")"
 umask 077
@@ -11,6 +11,6 @@ done
 for name in alpaca_api_key alpaca_secret_key polygon_api_key; do
     [ -e "secrets/$name" ] || : > "secrets/$name"
 done
-# Containers read them as users of their own.
+# Containers read them as different users.
 chmod 755 secrets
 chmod 644 secrets/*

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # start-job.sh JOB [-D KEY=VALUE]... -- [OPTIONS OF THE JOB]: a JobManager for one job (signals, outcomes, bars).
-# It begins from the job's newest checkpoint under $STATE_DIR/JOB, so that a restarted container goes on where it was;
+# It starts from the job's newest checkpoint under $STATE_DIR/JOB, so that a restarted container resumes;
 # with SAVEPOINT set, from that savepoint. For one machine: on Kubernetes, high availability does this.
 set -euo pipefail
 job=$1
