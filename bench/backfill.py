@@ -1,11 +1,11 @@
-"""A year of minutes, afterwards: 50 symbols through the Flink job, 500 through the batch path.
+"""Backfill of a year of minutes: 50 symbols through the Flink job, 500 through the batch path.
 
     python bench/backfill.py            a tenth of the year through the job, 16 of the 500 symbols by batch; rest scaled
     python bench/backfill.py --full     all of it: 4.9 and 49 million bars
 
 The job reads a topic to its end (``--replay``: the Kafka offset cuts frames) and does everything that it does live: the
-whole catalogue in keyed state, four models, decisions, one row a bar and the signals to Kafka, checkpoints every ten
-seconds. The batch path (``udfs/offline/batch.py``) computes the features alone, from and to memory, on two threads.
+whole catalogue in keyed state, four models, decisions, one row per bar and the signals to Kafka, checkpoints every ten
+seconds. The batch path (``udfs/offline/batch.py``) computes features only, from and to memory, on two threads.
 """
 
 from __future__ import annotations

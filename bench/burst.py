@@ -3,7 +3,7 @@
     python bench/burst.py                        11,000 symbols, 30 minutes, a burst every 60 s
     python bench/burst.py --minutes 5 --every-s 15
 
-The figure of a minute is the time from the append of its last bar to the append of its last row and last signal
+The figure per minute is the time from the append of its last bar to the append of its last row and last signal
 (broker stamps). The last line is one JSON object.
 """
 
@@ -30,9 +30,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=int, default=30)
     parser.add_argument("--every-s", type=float, default=60.0)
     parser.add_argument(
-        "--history", type=int, default=100, help="minutes sent at once: warm features, cooldowns that end"
+        "--history", type=int, default=100, help="minutes sent at once: warm features, expired cooldowns"
     )
-    parser.add_argument("--warm-up", type=int, default=3, help="bursts before those that count")
+    parser.add_argument("--warm-up", type=int, default=3, help="bursts before the measured ones")
     given = parser.parse_args()
     machine = description()
     print(machine)

@@ -1,6 +1,6 @@
-"""Jobs on a standalone cluster that hand their state on: start one, from a savepoint or not, and stop it with one.
+"""Jobs on a standalone cluster: start one, from a savepoint or not, and stop it with one.
 
-What the savepoint tests, the scale-out proof and the state measurements share.
+Shared by the savepoint tests, the scale-out test and the state measurements.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 from cli.local.servers import FlinkCluster
 from connectors.paths import ROOT
 
-#: Every savepoint is canonical: the same bytes whatever the state backend, and it may be moved to another folder.
+#: Every savepoint is canonical: the same bytes with any state backend, and it may be moved to another folder.
 CANONICAL = "CANONICAL"
 
 
@@ -25,7 +25,7 @@ def rest(cluster: FlinkCluster, path: str, body: dict[str, Any] | None = None) -
 
 
 def rest_at(address: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """The same of whatever cluster answers at ``host:port``, a job's own mini cluster too."""
+    """The same for the cluster at ``host:port``, including a job's own mini cluster."""
     data = None if body is None else json.dumps(body).encode()
     request = Request(f"http://{address}{path}", data, {"Content-Type": "application/json"})
     with urlopen(request, timeout=30) as answer:
@@ -42,7 +42,7 @@ def start(cluster: FlinkCluster, job: str, *arguments: str, savepoint: Path | No
     for line in done.stdout.splitlines():
         if "JobID" in line:
             return line.split("JobID")[1].split()[0]
-    # A failure is told by every layer with its stack; the frames of Java are left out, so that its cause is seen.
+    # Every layer reports a failure with its stack; Java's stack frames are omitted, so that the cause is visible.
     told = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("\tat ")]
     raise RuntimeError("flink run failed:\n" + "\n".join(told)[-12_000:])
 
@@ -82,7 +82,7 @@ def stop(cluster: FlinkCluster, job_id: str, folder: Path, timeout_s: float = 60
 
 
 def await_state(cluster: FlinkCluster, job_id: str, wanted: str, timeout_s: float) -> None:
-    """Until the job is in that state; raises with its failure if it is FAILED instead."""
+    """Wait until the job is in that state; raises with its failure if it is FAILED instead."""
     deadline = time.monotonic() + timeout_s
     while (state := state_of(cluster, job_id)) != wanted:
         if state == "FAILED" or time.monotonic() > deadline:

@@ -2,8 +2,8 @@
 
     python -m bench.exactly_once
 
-The signals job runs live on a broker of its own, once at-least-once and once in transactions for each checkpoint
-interval, under a trickle of bars. The last line is JSON; times in milliseconds.
+The signals job runs live on a separate broker, once at-least-once and once exactly-once per checkpoint
+interval, at a low rate of bars. The last line is JSON; times in milliseconds.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def measure(broker: Broker, name: str, per_s: float, seconds: float, arguments: 
                         row = decode(message.value(), FeatureRow)
                         now, at = time.monotonic(), sent[row.symbol, row.start_ms]
                         if began is None:
-                            began = now + 15.0  # JIT and first batches
+                            began = now + 15.0  # skip JIT and first batches
                         if at > began:
                             taken.append((now - at) * 1000)
             finally:
@@ -98,11 +98,11 @@ def measure(broker: Broker, name: str, per_s: float, seconds: float, arguments: 
 def main() -> int:
     """Run and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--per-s", type=float, default=50.0, help="bars a second")
-    parser.add_argument("--seconds", type=float, default=30.0, help="measured for so long, each")
+    parser.add_argument("--per-s", type=float, default=50.0, help="bars per second")
+    parser.add_argument("--seconds", type=float, default=30.0, help="measured time of each")
     parser.add_argument("--intervals", type=int, nargs="*", default=[1_000, 2_000, 10_000], help="ms")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the servers are ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the servers are stopped
     print(description())
     result: dict[str, float] = {}
     runs = {"at_least_once": ["--checkpoint-ms", "10000"]}

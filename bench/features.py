@@ -1,13 +1,13 @@
-"""Speed of the feature kernel, and what the usual ways of computing the same cost, in one run.
+"""Speed of the feature kernel and of the usual ways to compute the same, in one run.
 
     python bench/features.py [--bars 20000] [--year-symbols 25] [--threads 2]
 
 Measured, each on the same generated minutes:
 
-- the whole catalogue by the compiled kernel, in frames of 64 bars and more, and bar by bar (one call a bar);
-- recomputing the indicators with TA-Lib on a window of the last 252 bars for every bar, as the seed design does;
-- ``talipp`` streaming, on the indicators it shares with the catalogue, against the same families of the kernel
-  (installed from PyPI for the comparison only: pip install talipp; left out of the ratios where it is missing);
+- the whole catalogue by the compiled kernel, in frames of 64 bars and more, and bar by bar (one call per bar);
+- recomputing the indicators with TA-Lib on a window of the last 252 bars for every bar, as the original design does;
+- ``talipp`` streaming, on the indicators it shares with the catalogue, compared with the same families of the kernel
+  (installed from PyPI for the comparison only: pip install talipp; excluded from the ratios where it is missing);
 - the batch path over ``--year-symbols`` symbols x 98,280 minutes (a year), scaled to 500 symbols.
 
 The last line is one JSON object.
@@ -34,7 +34,7 @@ YEAR_MINUTES = 98_280
 
 
 def minutes(n: int, symbols: int = 1, seed: int = 0) -> np.ndarray:
-    """``n`` minutes of each symbol, in time order, inside the exchange's sessions as far as they go."""
+    """``n`` minutes of each symbol, in time order, inside the exchange's sessions where possible."""
     from models.trade.calendar import calendar
 
     rng = np.random.default_rng(seed)
@@ -54,7 +54,7 @@ def minutes(n: int, symbols: int = 1, seed: int = 0) -> np.ndarray:
 
 
 def best(action: Callable[[], None], times: int = 3) -> float:
-    """Processor seconds of the fastest of some runs (one thread: on a quiet machine the same as by the clock)."""
+    """CPU seconds of the fastest of several runs (one thread: equals wall-clock time on an idle machine)."""
     found = []
     for _ in range(times):
         began = time.process_time()
@@ -64,7 +64,7 @@ def best(action: Callable[[], None], times: int = 3) -> float:
 
 
 def kernel_us(kernel: Kernel, bars: np.ndarray, rows: np.ndarray, frame: int) -> float:
-    """Microseconds a bar in frames of this size."""
+    """Microseconds per bar in frames of this size."""
     states = kernel.new_states(int(rows.max()) + 1)
     out = np.empty((frame, len(kernel.names)))
     quality = np.empty(out.shape, np.uint8)
@@ -78,7 +78,7 @@ def kernel_us(kernel: Kernel, bars: np.ndarray, rows: np.ndarray, frame: int) ->
 
 
 def talib_recompute_us(bars: np.ndarray, window: int = 252) -> float:
-    """Microseconds a bar of the seed's way: every indicator over the last 252 bars, for each new bar."""
+    """Microseconds per bar of the original design: every indicator over the last 252 bars, for each new bar."""
     import talib
 
     h, lo, c, v = (np.ascontiguousarray(bars[:, i]) for i in range(3, 7))
@@ -132,7 +132,7 @@ SHARED = ("adx", "averages", "bbands", "macd", "momentum", "rsi", "stoch", "vola
 
 
 def talipp_us(bars: np.ndarray) -> float | None:
-    """Microseconds a bar of talipp on the indicators it shares; None where it is not installed."""
+    """Microseconds per bar of talipp on the indicators it shares; None where it is not installed."""
     try:
         from talipp.indicators import ADX, ATR, BB, MACD, OBV, ROC, RSI, SMA, Stoch
         from talipp.ohlcv import OHLCV
@@ -158,7 +158,7 @@ def talipp_us(bars: np.ndarray) -> float | None:
 
 
 def year_seconds(kernel: Kernel, symbols: int, threads: int) -> tuple[float, float]:
-    """Seconds by the clock and of processor of a year of minutes of 500 symbols, measured on ``symbols`` and scaled."""
+    """Wall-clock and CPU seconds for a year of minutes of 500 symbols, measured on ``symbols`` and scaled."""
     from udfs.offline.batch import compute
 
     bars = minutes(YEAR_MINUTES, 1)
@@ -198,7 +198,7 @@ def main() -> None:
     one = minutes(args.bars)
     zeros = np.zeros(len(one), np.int64)
     kernel.compute(kernel.new_states(1), zeros[:1], one[:1])
-    print(f"kernel ready in {time.perf_counter() - began:.1f} s (compiled once a machine)")
+    print(f"kernel ready in {time.perf_counter() - began:.1f} s (compiled once per machine)")
 
     frames = {}
     for frame in (64, 500, 5000):
@@ -206,14 +206,14 @@ def main() -> None:
         many = minutes(max(args.bars // symbols, 1), symbols)
         frames[frame] = kernel_us(kernel, many, np.tile(np.arange(symbols), len(many) // symbols), frame)
         print(
-            f"kernel, {len(kernel.names)} features, frames of {frame:>5} symbols:       {frames[frame]:8.2f} us a bar"
+            f"kernel, {len(kernel.names)} features, frames of {frame:>5} symbols:       {frames[frame]:8.2f} us per bar"
         )
     within = kernel_us(kernel, one, zeros, len(one))
-    print(f"kernel, one symbol's history in one call:              {within:8.2f} us a bar")
+    print(f"kernel, one symbol's history in one call:              {within:8.2f} us per bar")
     single = kernel_us(kernel, one[: args.bars // 2], zeros, 1)
-    print(f"kernel, bar by bar, one call each:                     {single:8.2f} us a bar")
+    print(f"kernel, bar by bar, one call each:                     {single:8.2f} us per bar")
     recompute = talib_recompute_us(one)
-    print(f"TA-Lib over the last 252 bars, recomputed each bar:    {recompute:8.1f} us a bar")
+    print(f"TA-Lib over the last 252 bars, recomputed each bar:    {recompute:8.1f} us per bar")
     shared = Kernel(FeatureConfig(families=SHARED))
     shared.compute(shared.new_states(1), zeros[:1], one[:1])
     ours = kernel_us(shared, one, zeros, len(one))
@@ -221,10 +221,10 @@ def main() -> None:
     if theirs is None:
         print("talipp: not installed (pip install talipp)")
     else:
-        print(f"talipp streaming on what it shares:     {theirs:8.1f} us a bar; kernel, same families: {ours:.2f}")
+        print(f"talipp streaming on what it shares:     {theirs:8.1f} us per bar; kernel, same families: {ours:.2f}")
     year, processor = year_seconds(kernel, args.year_symbols, args.threads)
     print(f"a year of minutes of 500 symbols, {args.threads} threads: {year:8.1f} s (from {args.year_symbols} symbols)")
-    print(f"  of which processor time, over all threads:           {processor:8.1f} s")
+    print(f"  of which CPU time, over all threads:                 {processor:8.1f} s")
     slowest = max(frames.values())
     print(
         json.dumps(

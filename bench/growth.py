@@ -1,15 +1,15 @@
 """How the cost of a bar grows: with symbols, frame length, groups, parallelism and timeframe.
 
     python bench/growth.py                      the whole sweep, about 20 minutes
-    python bench/growth.py --write              and its plots and tables into docs/
+    python bench/growth.py --write              and write its plots and tables into docs/
     python bench/growth.py --only symbols --bars 20000
 
-Each point is a job of its own that differs in one thing from: 500 symbols, minute bars, 20 ms frames, 8 groups, one
-instance. Of each: bars a second while a backlog is worked through (from its first bar's append to its last row's), and
-the latency from a bar's append to its row's at a steady thousand bars a second. Live frames, checkpoints every 10 s;
-broker, job and measuring process share the machine. The kill switch is on: what a signal costs does not depend on any
-of these, and would hide what does. Parallelism is measured on a standalone cluster with a TaskManager an instance.
-The last line is one JSON object.
+Each point is a separate job that differs in one setting from: 500 symbols, minute bars, 20 ms frames, 8 groups, one
+instance. Measured: bars per second while a backlog is processed (from its first bar's append to its last row's), and
+the latency from a bar's append to its row's at a steady thousand bars per second. Live frames, checkpoints every 10 s;
+broker, job and measuring process share the machine. The kill switch is on: the cost of a signal does not depend on any
+of these and would hide the costs that do. Parallelism is measured on a standalone cluster with one TaskManager per
+instance. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Clustered(Live):
         self._id = start(self.cluster, "signals", "-pyfs", str(self._wheel), *arguments)
 
     def wait_for(self, rows: int, timeout_s: float) -> None:
-        """Until so many rows have come out; RuntimeError with the job's state if they do not."""
+        """Wait until so many rows are written; RuntimeError with the job's state if they do not."""
         deadline = time.monotonic() + timeout_s
         while len(self.rows) < rows:
             if time.monotonic() > deadline:
@@ -86,7 +86,7 @@ class Clustered(Live):
 
 
 def backlog(live: Live, market: Market, bars: int) -> float:
-    """Bars a second over a backlog of at least so many, whole rounds of every symbol."""
+    """Bars per second over a backlog of at least so many, whole rounds of every symbol."""
     waiting = [bar for _ in range(-(-bars // market.symbols)) for bar in market.minute()]
     before = len(live.rows)
     market.sent.clear()
@@ -136,7 +136,7 @@ def table(name: str, rows: dict[Any, dict[str, float]]) -> str:
 
 
 def plot(name: str, rows: dict[Any, dict[str, float]]) -> None:
-    """Bars a second and latency beside each other, as one small SVG."""
+    """Bars per second and latency side by side, as one small SVG."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -165,7 +165,7 @@ def plot(name: str, rows: dict[Any, dict[str, float]]) -> None:
 
 
 def write(figures: dict[str, dict[Any, dict[str, float]]], note: str) -> None:
-    """Plots, and the tables into the page between their marks."""
+    """Plots, and the tables into the page between their markers."""
     text = PAGE.read_text()
     for name, rows in figures.items():
         plot(name, rows)
@@ -174,7 +174,7 @@ def write(figures: dict[str, dict[Any, dict[str, float]]], note: str) -> None:
 
 
 def replaced(text: str, name: str, inner: str) -> str:
-    """The page with what stands between ``<!-- NAME -->`` and ``<!-- /NAME -->`` replaced."""
+    """The page with the text between ``<!-- NAME -->`` and ``<!-- /NAME -->`` replaced."""
     pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
     if not re.search(pattern, text, re.DOTALL):
         raise SystemExit(f"{PAGE} has no <!-- {name} -->")
@@ -187,8 +187,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(SWEEP), default=list(SWEEP))
     parser.add_argument("--bars", type=int, default=150_000, help="bars of a backlog")
     parser.add_argument("--warm-up-bars", type=int, default=150_000)
-    parser.add_argument("--rate", type=float, default=1_000, help="bars a second while latency is taken")
-    parser.add_argument("--seconds", type=float, default=20, help="of latency a point")
+    parser.add_argument("--rate", type=float, default=1_000, help="bars per second while latency is taken")
+    parser.add_argument("--seconds", type=float, default=20, help="of latency per point")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)} and its plots")
     given = parser.parse_args()
     machine = description()

@@ -1,12 +1,12 @@
-"""How fast frames become messages, beside the vendors' own Python SDKs; and how fast they reach Kafka.
+"""How fast frames are parsed, compared with the vendors' own Python SDKs, and how fast they reach Kafka.
 
     python bench/ingest.py [--messages 200000] [--no-sdk] [--no-kafka]
 
 Each parser runs pinned to one core on the same messages as the SDK, in turns in the same run, best of five rounds each
 by CPU time: 85 % trades, 10 % quotes (tickers on Binance), 5 % bars. Ours runs as in ``signals ingest``, with
-``freeze_startup_objects``. What the SDK does with a frame is what is timed: alpaca-py unpacks MessagePack (its own
+``freeze_startup_objects``. The time that the SDK spends on a frame is measured: alpaca-py unpacks MessagePack (its own
 wire) and builds its models, massive decodes JSON and builds its models, python-binance decodes JSON to a dict and
-nothing more. The SDKs are installed into a virtual environment of their own (``.run/sdk``), never into the project's.
+nothing more. The SDKs are installed into a separate virtual environment (``.run/sdk``), never into the project's.
 
 End to end: a process on the other core sends frames over a real WebSocket; one process on one core receives, parses,
 drops duplicates, looks for gaps and publishes to a real Kafka broker, until the last is delivered.
@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 SDKS = {"alpaca": "alpaca-py==0.44.0", "polygon": "massive==2.9.1", "binance": "python-binance==1.0.37"}
 NOW_MS = 1_700_000_000_000
-#: Frames handed to the parser at once, as a busy socket yields them.
+#: Frames handed to the parser at once, as a busy socket delivers them.
 BATCH = 100
 
 SDK_SIDE = """
@@ -107,7 +107,7 @@ def frames_of(venue: str, count: int) -> list[bytes]:
 
 
 def ours(venue: str, frames: list[bytes], rounds: int) -> float:
-    """Messages a second through the parser, best of some rounds."""
+    """Messages per second through the parser, best of several rounds."""
     from connectors.gc_tuning import freeze_startup_objects
     from connectors.venues import load
 
@@ -124,7 +124,7 @@ def ours(venue: str, frames: list[bytes], rounds: int) -> float:
 
 
 def sdk_python() -> Path:
-    """The interpreter of the SDKs' own virtual environment, made if need be."""
+    """The interpreter of the SDKs' own virtual environment, created if needed."""
     folder = ROOT / ".run" / "sdk"
     python = folder / "bin" / "python"
     if not (folder / "ready").exists():
@@ -135,7 +135,7 @@ def sdk_python() -> Path:
 
 
 def theirs(venue: str, frames: list[bytes], rounds: int, core: int) -> float:
-    """Messages a second through the vendor's SDK."""
+    """Messages per second through the vendor's SDK."""
     path = ROOT / ".run" / f"frames-{venue}.jsonl"
     path.write_bytes(b"\n".join(frames))
     done = subprocess.run(
@@ -165,7 +165,7 @@ async def _serve(count: int) -> None:
 
 
 def end_to_end(count: int, core: int, other: int) -> float:
-    """Messages a second from the socket to delivered in Kafka, one process on one core."""
+    """Messages per second from the socket to delivered in Kafka, one process on one core."""
     from cli.local.servers import Broker
     from connectors.ingest import supervisor
     from connectors.kafka.publisher import Publisher

@@ -1,14 +1,14 @@
-"""Kill the TaskManager in mid-replay and compare: are signals and outcomes the same, none lost, none twice?
+"""Kill the TaskManager during a replay and compare: are signals and outcomes equal, without loss or duplicates?
 
     python -m bench.kill_taskmanager --kills 20
     python -m bench.kill_taskmanager --kills 4 --job signals --exactly-once
 
-Real daily bars (copied under more names) are replayed by the submitted jobs on a standalone cluster. Time and again,
-once a checkpoint has been taken since the last fault, and after a while drawn from the replay's printed seed, the
+Real daily bars (copied under more names) are replayed by the submitted jobs on a standalone cluster. Repeatedly,
+once a checkpoint has completed since the last fault, and after a while drawn from the replay's printed seed, the
 TaskManager is killed (``kill -9``) and another one started; a replay takes ``--kills-per-replay`` of these in turn.
-What the topics then hold is compared with a replay that nobody disturbed: signals by id, outcomes (every update, not
-only the verdicts) by id, revision and time; ``emitted_ms`` is the one field left out. Repeats are dropped by these ids,
-unless ``--exactly-once``: then one is a fault. The last line is JSON; the exit code is 1 when anything differed.
+The topics are then compared with those of an undisturbed replay: signals by id, outcomes (every update, not
+only the final ones) by id, revision and time; ``emitted_ms`` is the only field left out. Repeats are dropped by these
+ids, unless ``--exactly-once``: then one is a fault. The last line is JSON; the exit code is 1 when anything differed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from models.messages import Bar, Outcome, Signal, decode, encode
 STOCKS = Path(bokeh_sampledata.__file__).parent / "_data" / "stocks.csv.gz"
 BARS_TOPIC = "kill-bars"
 
-#: A fault is noticed and mended in seconds, so that many fit into a replay.
+#: A fault is detected and recovered from in seconds, so that many fit into a replay.
 QUICK = {
     "execution.checkpointing.interval": "500ms",
     "execution.checkpointing.min-pause": "200ms",
@@ -51,8 +51,8 @@ QUICK = {
     "resourcemanager.standalone.start-up-time": "3600000",
 }
 
-#: Little is on its way between the operators, so that a small tape is not all behind a checkpoint's barrier at once: it
-#: could not be disturbed in its midst.
+#: Few records are in flight between the operators, so that a small tape is not behind one checkpoint barrier as a
+#: whole: it could not be disturbed halfway.
 SHORT_QUEUES = {
     "taskmanager.memory.segment-size": "4kb",
     "taskmanager.network.memory.buffers-per-channel": "1",
@@ -61,7 +61,7 @@ SHORT_QUEUES = {
 
 
 class Difference(NamedTuple):
-    """What a topic holds beside what it should: counts of records; ``repeats`` were dropped by id."""
+    """Contents of a topic compared with what is expected: counts of records; ``repeats`` were dropped by id."""
 
     records: int
     repeats: int
@@ -87,7 +87,7 @@ def publish(bootstrap: str, topic: str, bars: list[Bar]) -> None:
     """Bars to their topic, keyed by symbol, in event time."""
     from confluent_kafka import Producer
 
-    # Idempotent: else a batch that is sent again, as right after a topic was made, comes behind the ones after it.
+    # Idempotent: otherwise a batch that is resent, as right after a topic was created, follows later ones.
     producer = Producer(
         {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 20, "enable.idempotence": True}
     )
@@ -104,7 +104,7 @@ def publish(bootstrap: str, topic: str, bars: list[Bar]) -> None:
 def build_wheel(folder: Path) -> Path:
     """The project's wheel."""
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    shutil.rmtree(ROOT / "build", ignore_errors=True)  # what an earlier build left goes into the wheel too
+    shutil.rmtree(ROOT / "build", ignore_errors=True)  # leftovers of an earlier build would go into the wheel too
     subprocess.run(command, check=True, capture_output=True)
     return next(folder.glob("*.whl"))
 
@@ -112,7 +112,7 @@ def build_wheel(folder: Path) -> Path:
 def fresh_task_manager(cluster: FlinkCluster) -> None:
     """Another TaskManager for another job.
 
-    In thread mode one serves one job in its life: the library that embeds Python cannot be loaded again by another
+    In thread mode one serves only one job: the library that embeds Python cannot be loaded again by another
     job's class loader on Java 17.
     """
     cluster.kill_task_managers()
@@ -122,7 +122,7 @@ def fresh_task_manager(cluster: FlinkCluster) -> None:
 
 
 def await_task_managers(cluster: FlinkCluster, count: int) -> None:
-    """Until so many are registered."""
+    """Wait until so many are registered."""
     deadline = time.monotonic() + 60
     while cluster.registered_task_managers() != count:
         if time.monotonic() > deadline:
@@ -159,7 +159,7 @@ def kill_in_midst(
     spread_s: float = 2.0,
     each_after_checkpoint: bool = True,
 ) -> Progress | None:
-    """Kill the TaskManager in the midst of work and start another: how far the job was, or None when it was faster.
+    """Kill the TaskManager while the job runs and start another: the job's progress, or None if it finished first.
 
     That is a random while after its first checkpoint and record, or after it has recovered from the fault ``before``
     and written more, and with ``each_after_checkpoint`` completed a checkpoint again.
@@ -221,7 +221,7 @@ def identified(bootstrap: str, topic: str) -> Iterator[tuple[str, bytes]]:
 
 
 def compare(bootstrap: str, topic: str, wanted: dict[str, bytes]) -> Difference:
-    """What ``topic`` holds beside ``wanted``; a repeat in another form counts as changed."""
+    """The contents of ``topic`` compared with ``wanted``; a repeat in another form counts as changed."""
     held: dict[str, bytes] = {}
     records = repeats = changed = 0
     for name, value in identified(bootstrap, topic):
@@ -237,7 +237,7 @@ def compare(bootstrap: str, topic: str, wanted: dict[str, bytes]) -> Difference:
 class Rig(NamedTuple):
     """A broker with bars, a cluster and the wheel: what every replay shares.
 
-    ``frame_offsets``: small frames make a replay last; ``spread_s``: a kill comes up to so long after a checkpoint;
+    ``frame_offsets``: small frames make a replay longer; ``spread_s``: a kill comes up to so long after a checkpoint;
     ``each_after_checkpoint``: see :func:`kill_in_midst` (else a small tape may be over before the last kill).
     """
 
@@ -286,11 +286,11 @@ def main() -> int:
     parser.add_argument("--exactly-once", action="store_true", help="write in transactions; a repeat is then a fault")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the first replay; the next add one")
     parser.add_argument("--copies", type=int, default=4, help="names each stock's bars are replayed under")
-    parser.add_argument("--frame-offsets", type=int, default=50, help="small frames make a replay last")
+    parser.add_argument("--frame-offsets", type=int, default=50, help="small frames make a replay longer")
     parser.add_argument("--spread", type=float, default=3.0, help="a kill comes up to so many s after a checkpoint")
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds a job may take after its last kill")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the servers are ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the servers are stopped
     print(description())
     jobs = ["signals", "outcomes"] if options.job == "both" else [options.job]
     kills, repeats, differing, seed = dict.fromkeys(jobs, 0), 0, 0, options.seed
@@ -325,12 +325,12 @@ def main() -> int:
                 found = compare(broker.bootstrap, f"{prefix}{topic}", calm)
                 repeats += found.repeats
                 differing += found.lost + found.extra + found.changed + found.repeats * options.exactly_once
-                print(f"  beside {len(calm):,} undisturbed: {found}", flush=True)
+                print(f"  compared with {len(calm):,} undisturbed: {found}", flush=True)
                 result = {
                     "bars": len(bars), "kills": kills, "records": records, "exactly_once": options.exactly_once,
                     "repeats": repeats, "differing": differing,
                 }  # fmt: skip
-                print(json.dumps(result), flush=True)  # after each replay: a run that is cut short has its figures
+                print(json.dumps(result), flush=True)  # after each replay: an interrupted run has its figures
     return 1 if differing else 0
 
 

@@ -1,12 +1,12 @@
 """Time from a bar's append to its row's and its signal's append, at steady loads.
 
     python bench/latency.py                          10 % and 50 % of 6,000 bars/s, 10 minutes each after warm-up
-    python bench/latency.py --minutes 1 --loads 10 --frame-ms 10     what it does not know itself, the job is given
+    python bench/latency.py --minutes 1 --loads 10 --frame-ms 10     unknown options are passed to the job
 
 500 symbols, bars spread evenly over time, at-least-once, checkpoints every 10 s, 20 ms frames; everything on one
 machine, broker and measuring process included. Every bar gives a row on ``features``; signals are those of the default
-policy with a cooldown of an hour a symbol. A history of 2,000 minutes comes first, as fast as it is taken: without it
-every symbol would be warm in the same minute, a day after the first, and all 500 would signal at once. The last line
+policy with a cooldown of an hour per symbol. A history of 2,000 minutes comes first, as fast as it is accepted: without
+it every symbol would be warm in the same minute, a day after the first, and all 500 would signal at once. The last line
 is one JSON object by load.
 """
 
@@ -31,8 +31,8 @@ from bench.stages import between, read_stages  # noqa: E402
 def steady(live: Live, market: Market, rate: float, seconds: float) -> dict[str, dict[str, float]]:
     """Bars at ``rate`` a second for some time; latencies of rows and signals.
 
-    A line for every ten seconds: whether a tail is there all along, comes at intervals or dies away tells its cause.
-    It also tells how late the sender was at worst: what it then sends at once is not a steady load.
+    A line for every ten seconds: whether a tail is constant, periodic or transient shows its cause.
+    It also reports how late the sender was at worst: a burst sent to catch up is not a steady load.
     """
     market.sent.clear()
     before = len(live.rows)
@@ -74,8 +74,8 @@ def steady(live: Live, market: Market, rate: float, seconds: float) -> dict[str,
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--capacity", type=float, default=6_000, help="bars a second that are 100 %% load")
-    parser.add_argument("--loads", type=float, nargs="+", default=[10, 50], help="percent of it")
+    parser.add_argument("--capacity", type=float, default=6_000, help="bars per second that are 100 %% load")
+    parser.add_argument("--loads", type=float, nargs="+", default=[10, 50], help="percent of the capacity")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--warm-up-s", type=float, default=60)
     parser.add_argument("--history-minutes", type=int, default=2_000)

@@ -32,7 +32,7 @@ class _Place(msgspec.Struct):
 class Live:
     """Broker, job and reader; use as a context. ``rows`` and ``signals`` map (symbol, end_ms) to its broker stamp.
 
-    The job has the default policy with a cooldown of an hour a symbol, as one would set for minute bars, or ``policy``
+    The job has the default policy with a cooldown of an hour per symbol, as is realistic for minute bars, or ``policy``
     (as JSON), and further ``arguments``.
     """
 
@@ -47,8 +47,8 @@ class Live:
     def __enter__(self) -> Live:
         from cli.local.servers import Broker
 
-        # Millions of stamps are kept: a collection that walks them stops sending for a quarter of a second, and what is
-        # then sent at once is a burst that no one asked for. None of them is in a cycle.
+        # Millions of stamps are kept: a collection that walks them stops sending for a quarter of a second, and then
+        # causes an unwanted burst. None of them is in a cycle.
         gc.disable()
         self._stack.callback(gc.enable)
         self.broker = self._stack.enter_context(Broker(self._folder / "kafka", heap_mb=1024))
@@ -83,7 +83,7 @@ class Live:
                 "bootstrap.servers": self.broker.bootstrap,
                 "group.id": "bench",
                 "enable.auto.commit": False,
-                # Times are the broker's: reading a little later spares it a request for every record.
+                # Times are the broker's: reading a little later saves a request per record.
                 "fetch.min.bytes": 65_536,
                 "fetch.wait.max.ms": 100,
             }
@@ -111,7 +111,7 @@ class Live:
 def work_off_history(live: Live, market: Market, minutes: int, ahead: int = 50_000) -> None:
     """Bars of some minutes, as fast as they are taken, ``ahead`` at most without a row; returns when each has its row.
 
-    A line tells how long it took, and the market forgets them.
+    Prints how long it took; the market forgets the bars.
     """
     began, before, sent = time.monotonic(), len(live.rows), 0
     for minute in range(1, minutes + 1):

@@ -1,4 +1,4 @@
-"""Scoring speed: the ensemble of four, whole batches and single rows, beside the per-row path it replaces.
+"""Scoring speed: the ensemble of four, whole batches and single rows, compared with the per-row path it replaces.
 
     python bench/models.py [--seconds 20] [--bundle daily-swing]
 
@@ -87,7 +87,7 @@ class SeedPipeline:
 
 
 def timed(call: Callable[[], object], seconds: float, windows: int = 5) -> float:
-    """Median microseconds of a call in the quietest of some windows of time, after a warm-up."""
+    """Median microseconds per call in the quietest of several time windows, after a warm-up."""
     for _ in range(5):
         call()
     medians = []
@@ -122,20 +122,20 @@ def main() -> None:
     print(f"{platform.platform()}, {_processor()}, one core, load {os.getloadavg()[0]:.1f}")
     sizes = {size: timed(lambda size=size: bundle.decide(rows[:size]), share) for size in (1, 16, 256, 4096)}
     for size, spent in sizes.items():
-        print(f"ours, batch {size:>5}: {spent:>10.0f} us a call {spent / size:>8.2f} us a row")
+        print(f"ours, batch {size:>5}: {spent:>10.0f} us per call {spent / size:>8.2f} us per row")
     inputs = rows[:256].astype(np.float32)
     for spec, model in zip(bundle.manifest.models, bundle._models, strict=True):
         spent = timed(lambda model=model: model.predict(inputs), share / 4)
-        print(f"  {spec.name:<16} batch 256: {spent / 256:>6.2f} us a row")
+        print(f"  {spec.name:<16} batch 256: {spent / 256:>6.2f} us per row")
     explain = timed(lambda: bundle.explain(rows[:16]), share)
-    print(f"explanations, 16 rows: {explain / 16:.0f} us a row (emitted signals only)")
+    print(f"explanations, 16 rows: {explain / 16:.0f} us per row (emitted signals only)")
 
     seed = SeedPipeline(bundle, folder, rows[:256])
     dicts = [dict(zip(bundle.features, row.tolist(), strict=True)) for row in rows[:64]]
     turn = iter(range(10**9))
     loop = asyncio.new_event_loop()
     per_row = timed(lambda: loop.run_until_complete(seed.generate_signal(dicts[next(turn) % 64])), share)
-    print(f"the first design, row by row: {per_row:.0f} us a row")
+    print(f"the first design, row by row: {per_row:.0f} us per row")
     print(
         json.dumps(
             {

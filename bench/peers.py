@@ -1,4 +1,4 @@
-"""Bars a second from Kafka to Kafka: this job and its peers at the same work, in one run on one machine.
+"""Bars per second from Kafka to Kafka: this job and its peers doing the same work, in one run on one machine.
 
     python bench/peers.py                            every engine; about eight minutes
     python bench/peers.py --only thread,loop,sql     some of them
@@ -6,12 +6,12 @@
     python bench/peers.py --groups 1                 as many symbol groups as instances, for whoever keys by group
 
 Every engine reads the same topic of minute bars, computes the whole feature catalogue in state that survives a failure,
-scores four models, decides, and writes one row a bar and the signals (``bench/engines/work.py`` says what exactly, and
-what is left to this job alone). All call the same compiled kernel, models and decisions, so that the engine is what
+scores four models, decides, and writes one row per bar and the signals (``bench/engines/work.py`` says what exactly,
+and what is left to this job alone). All call the same compiled kernel, models and decisions, so that the engine is what
 differs: how it carries bars, batches them and keeps state. Flink SQL alone only copies the bar.
 
 The rate is the number of rows after the first batch over the time from that batch's stamp to the last (LogAppendTime of
-the broker), so it leaves out the start-up, which is printed beside it. Each engine runs alone, on one worker, with
+the broker), so it leaves out the start-up, which is printed separately. Each engine runs alone, on one worker, with
 snapshots every ten seconds.
 Slow engines get the same minutes of fewer symbols. Rows are counted; those of a few symbols, and all signals, are
 compared with this job's, and an engine that differs or fails is marked so.
@@ -46,11 +46,11 @@ from models.messages import FeatureRow, Signal  # noqa: E402
 
 #: Symbols whose rows are compared; the slow engines' symbols include them.
 SAMPLE = ("S0003", "S0017", "S0029", "S0041")
-#: A peer that writes nothing for so long is given up.
+#: A peer that writes nothing for this long is stopped.
 STALLED_S = 90.0
-#: One that has a limit of its own in this run.
+#: One that has its own limit in this run.
 LIMIT_S = 150.0
-#: A cooldown as one would set for minute bars; the models change their mind at four bars in ten of a random walk.
+#: A realistic cooldown for minute bars; on a random walk the models change their decision at four bars in ten.
 POLICY = {"risk": {"symbol_cooldown_ms": 3_600_000}}
 
 
@@ -74,11 +74,11 @@ class Engine(NamedTuple):
 
 
 FLINK_RECOVERY = "keyed state, checkpoints"
-INPUT_KEPT = "input kept, worked off again"
+INPUT_KEPT = "input kept, processed again"
 ENGINES = (
     Engine("thread", "this job, Python in the JVM", "jobs.signals", FLINK_RECOVERY, flink=True,
            grouped=True),
-    Engine("process", "this job, Python beside the JVM", "jobs.signals", FLINK_RECOVERY,
+    Engine("process", "this job, Python outside the JVM", "jobs.signals", FLINK_RECOVERY,
            ("--execution-mode", "process"), flink=True, grouped=True),
     Engine("chatty", "this job, default policy", "jobs.signals", FLINK_RECOVERY, few=True, flink=True,
            rows_compared=False, grouped=True),
@@ -96,7 +96,7 @@ ENGINES = (
     Engine("sql", "Flink SQL copying the bar", "bench.sql_job", "checkpoints", flink=True, rows_compared=False),
 )  # fmt: skip
 OURS = ("thread", "process")
-#: As their documentation keys a stream, and with this job's idea of symbol groups lent to them.
+#: As their documentation keys a stream, and with this job's symbol groups applied to them.
 PEERS_BY_SYMBOL = ("bytewax", "quix", "pathway")
 PEERS = (*PEERS_BY_SYMBOL, "bytewax_groups", "pathway_groups")
 
@@ -251,7 +251,7 @@ def steady(stamps: list[int]) -> tuple[int, float, float]:
     ordered = sorted(stamps)
     burst = bisect.bisect_right(ordered, ordered[0] + max(50.0, 0.02 * (ordered[-1] - ordered[0])))
     if burst > len(ordered) / 2:
-        raise EngineError(f"{burst:,} of {len(ordered):,} rows came out at once, so that no rate can be told")
+        raise EngineError(f"{burst:,} of {len(ordered):,} rows came out at once, so that no rate can be computed")
     return len(ordered) - burst, ordered[burst - 1] / 1000, ordered[-1] / 1000
 
 
@@ -269,7 +269,7 @@ def differences(mine: Outcome, ours: Outcome, few: int | None) -> str:
 
 
 def work_us(policy: Path) -> dict[int, float]:
-    """Microseconds of the work alone by bars a call, without any engine: the floor under every line."""
+    """Microseconds of the work alone by bars per call, without any engine: the floor under every line."""
     from bench.engines.work import Work
 
     work = Work("", policy)
@@ -327,12 +327,12 @@ def main() -> None:
             if engine.name in OURS and outcome.fault:
                 raise SystemExit(f"this job failed: {outcome.fault}")
         alone = work_us(bench.policy)
-    print("the work alone, us a bar by bars a call: " + ", ".join(f"{n:,}: {us}" for n, us in alone.items()))
+    print("processing alone, us per bar by bars per call: " + ", ".join(f"{n:,}: {us}" for n, us in alone.items()))
     print(json.dumps(figures(found) | {"work_us_by_batch": alone, "groups": given.groups, "machine": machine}))
 
 
 def figures(found: dict[str, Outcome]) -> dict[str, Any]:
-    """The last line: bars a second by engine, and this job's best over the best peer, the loop, naive PyFlink, SQL."""
+    """The last line: bars/s by engine, and this job's best over the best peer, the loop, naive PyFlink, SQL."""
     sound = {name: outcome.bars_per_s for name, outcome in found.items() if not outcome.fault}
     ours = max((sound[name] for name in OURS if name in sound), default=None)
     peer = max((sound[name] for name in PEERS if name in sound), default=None)

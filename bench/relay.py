@@ -314,13 +314,13 @@ def main() -> None:
         finally:
             gather.terminate()
             gather.wait(20)
-        print(f"gather server: {gather_rate:,.0f} deliveries per CPU second, {gather_kib:.0f} KiB a connection")
+        print(f"gather server: {gather_rate:,.0f} deliveries per CPU second, {gather_kib:.0f} KiB per connection")
         client.flushall()
 
         relay, port = start_relay(server.url, Path(folder))
         try:
             rate, kib = per_cpu_second(relay, port, client, options.clients, options.messages, tokens)
-            print(f"relay:         {rate:,.0f} deliveries per CPU second, {kib:.0f} KiB a connection")
+            print(f"relay:         {rate:,.0f} deliveries per CPU second, {kib:.0f} KiB per connection")
             calm, stalled, open_after = [], [], 0
             for _ in range(options.rounds):
                 for stall in (0, 10):

@@ -90,7 +90,7 @@ def main() -> None:
     rows = (
         bars.key_by(lambda bar: bar["symbol"])
         .process(BarByBar(settings.out_prefix, settings.policy), Types.STRING())
-        .disable_chaining()  # docs/adr/0001: else compiled code waits for itself
+        .disable_chaining()  # docs/adr/0001: otherwise compiled code deadlocks
     )
     write(rows, settings, "features")
     write(rows.get_side_output(SIGNALS), settings, "trading-signals")

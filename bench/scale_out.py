@@ -3,7 +3,7 @@
     python bench/scale_out.py                          60,000 bars of 400 symbols at parallelism 1, 2 and 4
     python bench/scale_out.py --minutes 1000
 
-A standalone cluster of two TaskManagers, each a process of its own. Parallelism 1 and 2 run with one slot a
+A standalone cluster of two TaskManagers, each a process of its own. Parallelism 1 and 2 run with one slot per
 TaskManager, as ``flink-conf/config.yaml`` has it (in thread mode the slots of a process share one interpreter's lock);
 4 runs as 2 x 2. Every run is a replay of the same topic of four partitions; rows and signals must equal those of
 parallelism 1 byte for byte, but for ``emitted_ms``, and none may come twice. The rate is rows over the time between the

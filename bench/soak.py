@@ -1,19 +1,20 @@
 """An hour at half load: does anything grow, restart or slow down?
 
-    python bench/soak.py                             1 hour at 50 % of what the system takes in
-    python bench/soak.py --minutes 5 --warm-up-s 60 --groups 1     what it does not know itself, the job is given
+    python bench/soak.py                             1 hour at 50 % of the system's capacity
+    python bench/soak.py --minutes 5 --warm-up-s 60 --groups 1     unknown options are passed to the job
 
-A standalone Flink cluster with the memory of `flink-conf/config.yaml`, a broker whose topics keep 256 MB a partition,
-Redis, and a relay with clients that stay and one that comes and goes. What 100 % is, is measured first: bars a second
-over a backlog, with all of these on the machine. Bars are of one second: event time passes about as fast as the clock.
+A standalone Flink cluster with the memory of `flink-conf/config.yaml`, a broker whose topics keep 256 MB per partition,
+Redis, and a relay with clients that stay and one that comes and goes. The capacity (100 %) is measured first: bars per
+second over a backlog, with all of these on the machine. Bars are of one second: event time passes about as fast as the
+clock.
 
 Of each process, every few seconds: resident memory (and the anonymous part of it, which file mappings do not move),
-CPU, threads, file descriptors. The JVMs of Flink touch their whole heap at the start, so that growth of resident memory
-is native memory and not heap being used for the first time. The heap is told apart: the least that was in use, and what
-a full collection leaves of it at both ends of the measured time (by the JDK's `jcmd`; what collections of young objects
-leave grows for hours before Flink's collector looks at the old ones). Latency is from a bar's append to its row's
-append, by the broker's stamps. After the warm-up the growth is a straight line through the samples, in MiB an hour. The
-last line is one JSON object.
+CPU, threads, file descriptors. Flink's JVMs touch their whole heap at startup, so that growth of resident memory
+is native memory and not heap being used for the first time. The heap is reported separately: the minimum in use, and
+what a full collection leaves of it at both ends of the measured time (by the JDK's `jcmd`; what young collections leave
+grows for hours before Flink's collector looks at the old ones). Latency is from a bar's append to its row's append, by
+the broker's stamps. After the warm-up the growth is a straight line through the samples, in MiB per hour. The last line
+is one JSON object.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ from relay.users import open_store  # noqa: E402
 TOPICS = ("market-data-bars", "features", "trading-signals")
 PARTITIONS = 4
 MIB = 2**20
-#: A signal a symbol every ten minutes at most, so that signals come all the time.
+#: At most one signal per symbol every ten minutes, so that signals arrive continuously.
 COOLDOWN_MS = 600_000
 
 
@@ -132,7 +133,7 @@ class Rig:
         client.create_topics([NewTopic(topic, PARTITIONS, 1, config=config)])[topic].result(30)
 
     def _listen(self, port: int, token: str, stays: bool) -> None:
-        """One client of the relay: it stays, or it comes and goes every few seconds."""
+        """One client of the relay: it stays, or reconnects every few seconds."""
         from websockets.exceptions import WebSocketException
         from websockets.sync.client import connect
 
@@ -173,7 +174,7 @@ class Rig:
         }
 
     def redis_kib(self) -> dict[str, int]:
-        """What Redis holds: KiB by kind of key, and in use altogether."""
+        """Redis memory: KiB by kind of key, and total in use."""
         import redis
 
         client = redis.Redis.from_url(self.redis.url)
@@ -228,12 +229,12 @@ class Flow:
         return self.sent - self.rows
 
     def step(self) -> None:
-        """Send what is due, take in what came."""
+        """Send due bars, read new records."""
         self._send(int((time.monotonic() - self._began) * self.rate) - self.sent)
         self.collect(0.005)
 
     def backlog(self, bars: int, timeout_s: float = 180) -> float:
-        """Send so many bars at once and wait for their rows; bars a second from the first bar to the last row."""
+        """Send so many bars at once and wait for their rows; bars per second from the first bar to the last row."""
         began = time.monotonic()
         self._send(bars)
         while self.behind:
@@ -255,7 +256,7 @@ class Flow:
         self.market.producer.poll(0)
 
     def collect(self, wait_s: float) -> None:
-        """Take in rows and signals; a row meets its bar's stamp, whichever comes first."""
+        """Read rows and signals; a row meets its bar's stamp, whichever comes first."""
         for record in self._consumer.consume(5_000, wait_s):
             value = record.value()
             if record.error() is not None or value is None:
@@ -272,7 +273,7 @@ class Flow:
             self.took_ms.append(self._rows.pop(key) - sent.pop(key))
 
     def start(self, rate: int) -> None:
-        """Send so many bars a second from now on, and count anew."""
+        """Send so many bars per second from now on, and reset the counts."""
         self.rate = rate
         self._began, self.sent, self.rows, self.signals = time.monotonic(), 0, 0, 0
         self.at_s, self.took_ms = array("d"), array("i")
@@ -299,13 +300,13 @@ def samples(rig: Rig, at_s: float) -> dict[str, Sample]:
 
 
 def growth(series: list[Sample], field: str) -> float:
-    """Slope of a straight line through the samples, a unit an hour."""
+    """Slope of a straight line through the samples, units per hour."""
     at_h = np.array([one.at_s for one in series]) / 3600
     return float(np.polyfit(at_h, [getattr(one, field) for one in series], 1)[0])
 
 
 def watch(rig: Rig, flow: Flow, warm_up_s: float, seconds: float, every_s: float) -> dict[str, Any]:
-    """Run, print as it goes, and sum up what came after the warm-up."""
+    """Run, print progress, and summarise what came after the warm-up."""
     series: dict[str, list[Sample]] = defaultdict(list)
     heaps: list[tuple[float, float]] = []
     ids: dict[str, list[int]] = {}
@@ -317,7 +318,7 @@ def watch(rig: Rig, flow: Flow, warm_up_s: float, seconds: float, every_s: float
     kept: list[float | None] = []
     while (at_s := time.monotonic() - began) < warm_up_s + seconds:
         flow.step()
-        if at_s >= next_heap_s:  # often, for the least of a quarter to be what a collection left
+        if at_s >= next_heap_s:  # often, so that the minimum per quarter is what a collection left
             heaps.append((at_s, rig.heap_mib()))
             next_heap_s = at_s + 2
         if at_s < next_sample_s:
@@ -379,8 +380,8 @@ def watch(rig: Rig, flow: Flow, warm_up_s: float, seconds: float, every_s: float
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--load", type=float, default=50, help="percent of what the system takes in")
-    parser.add_argument("--capacity", type=float, help="bars a second that are 100 %%; default: measured first")
+    parser.add_argument("--load", type=float, default=50, help="percent of the system's capacity")
+    parser.add_argument("--capacity", type=float, help="bars per second that are 100 %%; default: measured first")
     parser.add_argument("--symbols", type=int, default=1_000)
     parser.add_argument("--minutes", type=float, default=60, help="after the warm-up")
     parser.add_argument("--warm-up-s", type=float, default=300)
@@ -399,7 +400,7 @@ def main() -> None:
         flow.start(int(capacity * given.load / 100))
         print(f"100 % are {capacity:,.0f} bars/s; now {flow.rate:,} bars/s", flush=True)
         found = watch(rig, flow, given.warm_up_s, given.minutes * 60, given.every_s)
-        for _ in range(200):  # what is still under way
+        for _ in range(200):  # records still in flight
             if not flow.behind:
                 break
             flow.market.producer.flush(1)

@@ -1,4 +1,4 @@
-"""Where a frame's time goes, as the running job tells Flink: its histogram ``latency_seconds`` by stage."""
+"""Where a frame's time goes, as the running job reports it to Flink: its histogram ``latency_seconds`` by stage."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from urllib.parse import quote
 from bench.cluster import rest_at
 from udfs.operators.metrics import BOUNDS_S
 
-#: Flink renews what its REST interface tells of metrics every ten seconds.
+#: Flink refreshes the metrics of its REST interface every ten seconds.
 _RENEWED_S = 11.0
 _NAME = re.compile(r"\.stage\.(\w+)\.(?:le\.(\d+_\d+|[^.]*Inf)\.)?latency_seconds_(bucket|count|sum_ms)$")
 
-#: Of the stages those that do not depend on when a bar ended: the benches' bars are of 2023.
+#: The stages that do not depend on when a bar ended: the benchmarks' bars are from 2023.
 _TOLD = ("framed", "features", "scored", "decided")
 
 #: Counters by (stage, "count" | "sum_ms" | a bucket's bound).
@@ -22,7 +22,7 @@ Counters = dict[tuple[str, str], float]
 
 
 def read_stages(rest_port: int) -> Counters:
-    """The counters now; waits until the REST interface has renewed them."""
+    """The counters now; waits until the REST interface has refreshed them."""
     time.sleep(_RENEWED_S)
     found: Counters = {}
     address = f"127.0.0.1:{rest_port}"

@@ -3,11 +3,11 @@
     python bench/start_up.py                 five starts of the job, two of `signals demo`
     python bench/start_up.py --starts 1 --demos 0
 
-The job (`python -m jobs.signals`, a mini cluster of its own process) finds 500 minutes of 20 symbols waiting in a
+The job (`python -m jobs.signals`, a mini cluster in its own process) finds 500 minutes of 20 symbols waiting in a
 broker that runs already, and signals in them. Of each start the seconds until Flink answers, and until the first row
 and the first signal are on their topics, by the broker's stamps. (When every operator runs, Flink's REST interface
-tells up to three seconds late: after the first row.) Of each demo the seconds from the command to the first signal on
-the terminal, broker and Redis included. The last line is one JSON object.
+reports it up to three seconds late: after the first row.) Of each demo the seconds from the command to the first signal
+on the terminal, broker and Redis included. The last line is one JSON object.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 
 For each backend: the live job on a standalone cluster, once through every symbol so that each has its state, then
 ``--rounds`` bursts of one bar of every symbol, ten seconds apart, with a checkpoint every ten seconds; the size and
-time of the checkpoints are Flink's own figures (median of those begun after the state was complete). Then the
+time of the checkpoints are Flink's own figures (median of those started after the state was complete). Then the
 TaskManager is killed (``kill -9``), another one started at once, and bars of a minute of its own sent: recovery is the
 time from the kill to the first row of that minute. The last line is JSON.
 """
@@ -29,7 +29,7 @@ from bench import cluster as flink  # noqa: E402
 from bench.kill_taskmanager import count  # noqa: E402
 from bench.machine import description  # noqa: E402
 
-#: Configuration of each backend, beside ``flink-conf/config.yaml``.
+#: Configuration of each backend, in addition to ``flink-conf/config.yaml``.
 BACKENDS: dict[str, dict[str, str]] = {
     "hashmap": {},
     "hashmap-changelog": {"state.changelog.enabled": "true", "state.changelog.storage": "filesystem"},
@@ -81,7 +81,7 @@ class Bursts:
 
 
 def wait_rows(bootstrap: str, topic: str, wanted: int, timeout_s: float, cluster: Any) -> None:
-    """Until the topic holds so many records."""
+    """Wait until the topic has so many records."""
     deadline = time.monotonic() + timeout_s
     while (found := count(bootstrap, topic)) < wanted:
         if time.monotonic() > deadline:
@@ -90,7 +90,7 @@ def wait_rows(bootstrap: str, topic: str, wanted: int, timeout_s: float, cluster
 
 
 def checkpoints(cluster: Any, job: str, since_ms: float) -> Iterator[dict[str, Any]]:
-    """The completed checkpoints that were begun after a moment."""
+    """The completed checkpoints that were started after a moment."""
     for one in flink.rest(cluster, f"/jobs/{job}/checkpoints")["history"]:
         if one["status"] == "COMPLETED" and one["trigger_timestamp"] >= since_ms and not one["is_savepoint"]:
             yield one

@@ -15,7 +15,7 @@ MINUTE_MS = 60_000
 
 
 def random_walk(minutes: int, symbols: int, only: int | None = None) -> Iterator[list[Bar]]:
-    """Minute bars of ``symbols`` symbols, a minute at a time; ``only`` gives the first few, the same as among all."""
+    """Minute bars of ``symbols`` symbols, minute after minute; ``only`` gives the first few, the same as among all."""
     rng = np.random.default_rng(7)
     closes = np.full(symbols, 100.0)
     for minute in range(minutes):
@@ -86,7 +86,7 @@ def records(bootstrap: str, topic: str) -> Iterator[Any]:
 
 
 def count(bootstrap: str, topic: str) -> int:
-    """How many records a topic holds."""
+    """Number of records in a topic."""
     from confluent_kafka import Consumer, TopicPartition
 
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "bench-counter", "enable.auto.commit": False})
@@ -99,7 +99,7 @@ def count(bootstrap: str, topic: str) -> int:
 
 
 def stamps(bootstrap: str, topic: str) -> tuple[int, float, float]:
-    """Number of records, and the first and last stamp in seconds, without reading what lies between."""
+    """Number of records, and the first and last stamp in seconds, without reading those in between."""
     from confluent_kafka import Consumer, TopicPartition
 
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "bench-stamps", "enable.auto.commit": False})

@@ -1,4 +1,4 @@
-"""Trades a second through `jobs/bars.py`: Kafka to Kafka, minute bars in event time, no Python on the way.
+"""Trades per second through `jobs/bars.py`: Kafka to Kafka, minute bars in event time, no Python on the way.
 
     python bench/trades.py                     1,500,000 trades of 500 symbols over 30 minutes
     python bench/trades.py --symbols 11000

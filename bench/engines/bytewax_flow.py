@@ -1,7 +1,7 @@
 """Bytewax: batches from its Kafka source, keyed ``stateful_batch`` steps, models over a whole batch, recovery on.
 
-By its documentation: ``stateful_batch`` is the operator for throughput, ``flat_map_batch`` hands a step the batch as it
-came, state comes back from ``snapshot()`` at each epoch, and epochs are as long as snapshots are apart.
+By its documentation: ``stateful_batch`` is the operator for throughput, ``flat_map_batch`` passes a step the batch as
+it arrived, state comes back from ``snapshot()`` at each epoch, and epochs are as long as snapshots are apart.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""No engine: one process polls Kafka, works a batch off and produces. No state survives it: the ceiling for Python."""
+"""No engine: one process polls Kafka, processes a batch and produces. No state survives it: Python's upper bound."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from confluent_kafka import Consumer, Producer
 
 from bench.engines.work import Work, arguments, decode_bars
 
-#: Bars a turn.
+#: Bars per iteration.
 BATCH = 2_000
 
 

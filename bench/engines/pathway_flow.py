@@ -1,9 +1,9 @@
 """Pathway: JSON parsed by its Kafka reader, state in ``stateful_many`` reducers, models in a batched UDF, snapshots on.
 
 By its documentation: ``stateful_many`` gets all new rows of a group at once and keeps whatever it returns;
-``to_stream`` turns its changing table into messages; ``max_batch_size`` gives a UDF many rows a call;
+``to_stream`` turns its changing table into messages; ``max_batch_size`` gives a UDF many rows per call;
 ``max_backlog_size`` bounds what a backlog puts into memory. Persistence is the default kind, which keeps the input and
-works it off again after a failure: the documented faster one, of operators' state, asks for a licence key.
+processes it again after a failure: the faster one, of operators' state, requires a licence key.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
             )
             for (symbol, timeframe, start, end, o, h, low, c, v), _ in rows
         ]  # fmt: skip
-        bars.sort(key=lambda bar: bar.end_ms)  # a batch comes in no order
+        bars.sort(key=lambda bar: bar.end_ms)  # a batch is unordered
         frame = work.features(states, bars)
         return states.dump(), pack(frame)
 

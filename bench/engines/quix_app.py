@@ -1,6 +1,6 @@
 """Quix Streams: one stateful ``apply``, state in RocksDB with a changelog topic, commits every ten seconds.
 
-The library hands user code one message at a time, so kernel and models are called with one bar.
+The library passes user code one message at a time, so kernel and models are called with one bar.
 """
 
 from __future__ import annotations

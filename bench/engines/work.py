@@ -1,10 +1,10 @@
-"""What every engine does with a bar, engine apart: the job's own kernel, models and decisions, called the same way.
+"""What every engine does with a bar: the job's own kernel, models and decisions, called the same way.
 
 An engine decodes bars, keeps a :class:`FeatureStates` and a :class:`DecisionStates` a key in state of its own that
 survives a failure, and calls :meth:`Work.features`, :meth:`Work.scores` and :meth:`Work.decide` with as many bars at
-once as it batches. One ``FeatureRow`` a bar comes out, and a signal where the policy says one.
+once as it batches. One ``FeatureRow`` per bar is written, and a signal where the policy emits one.
 
-Left to this project's job alone: refusing unsound bars to the dead-letter topic, side inputs, halts, hot swap of
+Only this project's job does these: refusing invalid bars to the dead-letter topic, side inputs, halts, hot swap of
 bundles, and the drift figures.
 """
 
@@ -84,7 +84,7 @@ class States:
 
 
 class DecisionStates(States):
-    """What was last said of each series of a key, its account, and the hash of each symbol's last signal."""
+    """What was last emitted for each series of a key, its account, and the hash of each symbol's last signal."""
 
     def __init__(self, fresh: Callable[[int], NDArray[np.float64]], account: NDArray[np.float64]) -> None:
         super().__init__(fresh)
@@ -123,7 +123,7 @@ class Work:
         self._warm_up()
 
     def _warm_up(self) -> None:
-        """Compile and load before the first bar: start-up is not what is compared."""
+        """Compile and load before the first bar: start-up is not compared."""
         bar = Bar(
             symbol="A", timeframe="1m", start_ms=0, end_ms=60_000, open=1.0, high=1.0, low=1.0, close=1.0, volume=1.0
         )
@@ -157,7 +157,7 @@ class Work:
         )  # fmt: skip
 
     def scores(self, frames: list[FeatureFrame]) -> list[ScoreFrame]:
-        """What the models say of all bars of the frames, each model called once."""
+        """The models' results for all bars of the frames, each model called once."""
         matrix = np.concatenate([frame.value_matrix()[:, self._columns] for frame in frames])
         scores, unlike = self._bundle.score(matrix), self._drift.rows(matrix).dissimilarity
         results, first = [], 0
@@ -184,7 +184,7 @@ class Work:
 
 
 class Arguments(argparse.Namespace):
-    """What ``bench/peers.py`` tells an engine."""
+    """The arguments from ``bench/peers.py`` to an engine."""
 
     kafka: str
     bars_topic: str
@@ -200,7 +200,7 @@ def arguments(description: str) -> Arguments:
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--kafka", required=True)
     parser.add_argument("--bars-topic", required=True)
-    parser.add_argument("--bars", type=int, required=True, help="how many bars the topic holds")
+    parser.add_argument("--bars", type=int, required=True, help="number of bars on the topic")
     parser.add_argument("--out-prefix", required=True)
     parser.add_argument("--policy", type=Path, required=True)
     parser.add_argument("--folder", type=Path, required=True, help="where the engine may keep its state")

@@ -1,14 +1,14 @@
-"""The whole system under faults drawn from a seed, beside a calm run of the same bars.
+"""The whole system under faults drawn from a seed, compared with an undisturbed run of the same bars.
 
     python -m tests.chaos --faults 200 --minutes 55
     python -m tests.chaos --faults 10 --seed 7 --kinds poison,redis,task_manager
 
-A feed plays real daily bars at a steady pace through ingestion, both jobs and the relay, while one fault after another
-is done to them: see tests/chaos/faults.py for the kinds. A fault counts as mended when a bar that was published after
-it has come out where the failed part was needed; that is its recovery. Then the same bars are replayed undisturbed, and
-signals, feature rows, dead letters, outcomes, Redis and what the relay delivered are compared.
+A feed plays real daily bars at a constant rate through ingestion, both jobs and the relay, while one fault after
+another is done to them: see tests/chaos/faults.py for the kinds. A fault counts as recovered when a bar that was
+published after it has passed through the failed part; that is its recovery time. Then the same bars are replayed
+undisturbed, and signals, feature rows, dead letters, outcomes, Redis and what the relay delivered are compared.
 
-The last line is JSON; the exit code is 1 when anything was lost, wrong or there twice.
+The last line is JSON; the exit code is 1 when anything was lost, wrong or duplicated.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 from bench.machine import description
 from tests.chaos.cluster import wait
 from tests.chaos.compare import calm_run, compare
-from tests.chaos.faults import WEIGHTS, Faults, Mended, by_kind, percentile, schedule
+from tests.chaos.faults import WEIGHTS, Faults, Recovery, by_kind, percentile, schedule
 from tests.chaos.system import ChaosSystem
 from tests.chaos.tape import Player, make_tape
 
@@ -47,7 +47,7 @@ def run(
     away_s: float = 60.0,
     high_availability: bool = True,
 ) -> dict[str, Any]:
-    """One run; its figures. Progress is printed. ``minutes`` bound the faults: what is left of them is not done."""
+    """One run; its figures. Progress is printed. ``minutes`` bound the faults: the remaining ones are skipped."""
     began = time.monotonic()
 
     def say(text: str) -> None:
@@ -58,7 +58,7 @@ def run(
     days = sorted({bar.end_ms for bar in tape})
     prelude = sum(bar.end_ms <= days[PRELUDE_DAYS - 1] for bar in tape)
     say(f"seed {seed}: {faults} faults of {', '.join(kinds)}; {len({b.symbol for b in tape})} symbols")
-    mended: list[Mended] = []
+    recoveries: list[Recovery] = []
     with ChaosSystem(folder, tape, say) as system:
         skipped = {"disk_full": system.fillable} if system.fillable and "disk_full" in kinds else {}
         for kind, reason in skipped.items():
@@ -70,7 +70,7 @@ def run(
         doing = Faults(system, player, rng, away_s)
         wait("the first bars' rows and outcomes", lambda: system.row_after(prelude)(), 180)
         wait("outcomes", system.outcome_after(prelude), 120)
-        say(f"at work: {len(system.topics.seen):,} rows")
+        say(f"running: {len(system.topics.seen):,} rows")
         drawn, by_chance = faults - ("partitions" in kinds), [kind for kind in kinds if kind != "partitions"]
         half = drawn // 2 if high_availability else drawn
         planned = [schedule(rng, half, by_chance), schedule(rng, drawn - half, by_chance)]
@@ -86,15 +86,16 @@ def run(
                     break
                 time.sleep(rng.uniform(0.2, 1.5))
                 one = doing.do(kind)
-                mended.append(one)
-                say(f"fault {len(mended)}: {one.kind}: {one.what}; mended in {one.recovery_s:.1f} s")
+                recoveries.append(one)
+                say(f"fault {len(recoveries)}: {one.kind}: {one.what}; recovered in {one.recovery_s:.1f} s")
         if "partitions" in kinds:
-            mended.append(doing.do("partitions"))
-            say(f"fault {len(mended)}: partitions: {mended[-1].what}; mended in {mended[-1].recovery_s:.1f} s")
-        if len(mended) < faults:
-            say(f"only {len(mended)} of {faults} faults fitted into {minutes} minutes")
+            recoveries.append(doing.do("partitions"))
+            one = recoveries[-1]
+            say(f"fault {len(recoveries)}: partitions: {one.what}; recovered in {one.recovery_s:.1f} s")
+        if len(recoveries) < faults:
+            say(f"only {len(recoveries)} of {faults} faults fit into {minutes} minutes")
         bars = tape[: player.stop()]
-        system.settle(len(bars), 300)
+        system.wait_for_output(len(bars), 300)
         say(f"{len(bars):,} bars played; now the same without faults")
         calm = calm_run(system, bars, folder / "calm")
         try:
@@ -104,11 +105,11 @@ def run(
     say(f"compared {dict(found.compared)}; repeats dropped {dict(found.repeats)}")
     for example in found.examples:
         print(f"  {example}")
-    for kind, row in by_kind(mended).items():
+    for kind, row in by_kind(recoveries).items():
         print(f"  {kind:16}{row['faults']:5} times  p50 {row['p50_s']:6.1f} s  p95 {row['p95_s']:6.1f} s")
-    seconds = [one.recovery_s for one in mended]
+    seconds = [one.recovery_s for one in recoveries]
     return {
-        "faults": len(mended),
+        "faults": len(recoveries),
         "lost": found.lost.total(),
         "wrong": found.wrong.total(),
         "duplicates": found.duplicates.total(),
@@ -116,7 +117,7 @@ def run(
         "recovery_p95_s": percentile(seconds, 95),
         "task_managers_ended_by_themselves": system.ended_by_itself,
         "seed": seed,
-        "by_kind": by_kind(mended),
+        "by_kind": by_kind(recoveries),
         "bars": len(bars),
         "compared": dict(found.compared),
         "differences": {
@@ -133,17 +134,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=int, default=200)
     parser.add_argument("--seed", type=int, default=None, help="default: from the clock; printed")
-    parser.add_argument("--minutes", type=float, default=55.0, help="no fault is begun later than this")
+    parser.add_argument("--minutes", type=float, default=55.0, help="no fault is started later than this")
     parser.add_argument("--kinds", default=",".join(KINDS), help="comma-separated")
-    parser.add_argument("--per-s", type=float, default=40.0, help="bars a second")
-    parser.add_argument("--away-s", type=float, default=60.0, help="how long redis_away takes Redis away")
-    parser.add_argument("--no-ha", action="store_true", help="without the half with high availability")
+    parser.add_argument("--per-s", type=float, default=40.0, help="bars per second")
+    parser.add_argument("--away-s", type=float, default=60.0, help="how long redis_away stops Redis")
+    parser.add_argument("--no-ha", action="store_true", help="skip the half with high availability")
     parser.add_argument("--folder", type=Path, help="keep logs and data here")
     options = parser.parse_args()
     kinds = options.kinds.split(",")
     if unknown := sorted(set(kinds) - set(KINDS)):
         parser.error(f"--kinds {', '.join(unknown)}: must be among {', '.join(KINDS)}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the servers are ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the servers are stopped
     seed = options.seed if options.seed is not None else time.time_ns() % 1_000_000
     print(description(), flush=True)
     with tempfile.TemporaryDirectory(prefix="signals-chaos-") as made:

@@ -12,7 +12,7 @@ from bench.kill_taskmanager import QUICK
 from cli.local.servers import FlinkCluster, _Process, lasting_port
 from connectors.paths import find_java
 
-#: Beside what makes faults short: a checkpoint a second, and a TaskManager that waits for its JobManager.
+#: In addition to what shortens faults: a checkpoint per second, and a TaskManager that waits for its JobManager.
 SETTINGS = QUICK | {
     "execution.checkpointing.interval": "1s",
     "restart-strategy.exponential-delay.max-backoff": "2s",
@@ -47,7 +47,7 @@ class ZooKeeper(_Process):
         return [str(find_java()), "-Xmx128m", "-cp", os.pathsep.join(map(str, jars)), main, str(configuration)]
 
     def ready(self) -> bool:
-        """Whether it says that it is well."""
+        """Whether it reports that it is healthy."""
         import socket
 
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1) as sock:
@@ -68,7 +68,7 @@ class ZooKeeper(_Process):
 
 
 class Job:
-    """One submitted job and how to go on with it."""
+    """One submitted job and how to resume it."""
 
     def __init__(self, name: str, cluster: FlinkCluster, arguments: list[str]) -> None:
         self.name, self.cluster, self._arguments = name, cluster, arguments
@@ -85,7 +85,7 @@ class Job:
             raise RuntimeError(f"flink cancel failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
     def newest_checkpoint(self, folder: Path) -> Path:
-        """The newest checkpoint that is whole."""
+        """The newest complete checkpoint."""
         made = sorted((folder / self.id).glob("chk-*/_metadata"), key=lambda file: int(file.parent.name[4:]))
         if not made:
             raise RuntimeError(f"{self.name} has no checkpoint under {folder / self.id}")
@@ -136,7 +136,7 @@ class Job:
 
 
 def wait(what: str, done, timeout_s: float, every_s: float = 0.05):
-    """Until ``done()`` is true, what it returned; RuntimeError naming what did not happen."""
+    """Wait until ``done()`` is true and return its result; RuntimeError naming what did not happen."""
     deadline = time.monotonic() + timeout_s
     while not (found := done()):
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""A faulty run beside a calm run of the same bars: what was lost, what is wrong, what is there twice."""
+"""A faulty run compared with an undisturbed run of the same bars: what is lost, wrong or duplicated."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Findings:
 
 
 def calm_run(system: ChaosSystem, bars: list[Bar], folder: Path) -> RedisServer:
-    """The same bars by a replay that nothing disturbs, into topics of its own and another Redis (started, to stop)."""
+    """The same bars in an undisturbed replay, into separate topics and another Redis (started, to stop)."""
     bootstrap = system.broker.bootstrap
     server = RedisServer(folder / "redis")
     server.start()
@@ -116,17 +116,17 @@ def kept(bootstrap: str, topic: str, kind: type[Any], key: Any, found: Findings 
 
 
 def row_key(row: FeatureRow) -> tuple[Any, ...]:
-    """By what a row is known."""
+    """The identity of a row."""
     return row.symbol, row.timeframe, row.start_ms, row.revision
 
 
-def letter_key(letter: DeadLetter) -> Place:
-    """By what a dead letter is known."""
+def dead_letter_key(letter: DeadLetter) -> Place:
+    """The identity of a dead letter."""
     return letter.topic, letter.partition, letter.offset
 
 
 def verdicts(outcomes: Iterable[Outcome]) -> dict[str, tuple[Any, ...]]:
-    """The last word on each signal, by id: verdict, prices and time.
+    """The last outcome of each signal, by id: status, prices and time.
 
     How often it was corrected depends on what came first, a signal's last bar or the event time that ended it.
     """
@@ -142,13 +142,13 @@ def verdicts(outcomes: Iterable[Outcome]) -> dict[str, tuple[Any, ...]]:
 
 
 def corrections(bootstrap: str) -> int:
-    """How many verdicts of the faulty run were corrected later."""
+    """How many outcomes of the faulty run were corrected later."""
     every = (decode(value, Outcome) for *_, value in read_topic(bootstrap, "signal-outcomes"))
     return len({one.signal_id for one in every if one.revision})
 
 
 def redis_content(url: str, without: set[str]) -> dict[str, Any]:
-    """What Redis holds but for marks, the capped stream and what processes say of themselves."""
+    """The contents of Redis except marks, the capped stream and what processes report about themselves."""
     client: Any = redis.Redis.from_url(url)
     content: dict[str, Any] = {}
     for raw in client.scan_iter(count=1_000):
@@ -171,10 +171,10 @@ def redis_content(url: str, without: set[str]) -> dict[str, Any]:
 def compare(
     system: ChaosSystem, bars: list[Bar], prelude: int, injected: set[Place], calm: RedisServer, folder: Path
 ) -> Findings:
-    """Everything that came out of the faulty run beside what comes out of the calm one.
+    """All output of the faulty run compared with that of the undisturbed one.
 
-    Signals of the first ``prelude`` bars, which come all at once, may be more than Redis's stream holds: the relay's
-    client need not have heard them.
+    Signals of the first ``prelude`` bars, which come all at once, may exceed the capacity of Redis's stream: the
+    relay's client need not have received them.
     """
     found, bootstrap = Findings(), system.broker.bootstrap
 
@@ -185,11 +185,11 @@ def compare(
     found.maps("signals", signals, made)
     found.twice("signals", ((s.symbol, s.timeframe, s.created_ms, s.revision) for s in made.values()))
 
-    calm_letters = [decode(value, DeadLetter) for *_, value in read_topic(bootstrap, f"{CALM}dead-letter")]
-    unsound = Counter(sound_key(letter) for letter in calm_letters)
-    letters = kept(bootstrap, "dead-letter", DeadLetter, letter_key)
-    by_itself = {place: one for place, one in letters.items() if place not in injected}
-    found.sets("dead letters of injected messages", injected, letters.keys() & injected)
+    calm_dead_letters = [decode(value, DeadLetter) for *_, value in read_topic(bootstrap, f"{CALM}dead-letter")]
+    unsound = Counter(sound_key(letter) for letter in calm_dead_letters)
+    dead_letters = kept(bootstrap, "dead-letter", DeadLetter, dead_letter_key)
+    by_itself = {place: one for place, one in dead_letters.items() if place not in injected}
+    found.sets("dead letters of injected messages", injected, dead_letters.keys() & injected)
     found.maps("other dead letters", dict(unsound), dict(Counter(sound_key(one) for one in by_itself.values())))
 
     end_ms = bars[-1].end_ms
@@ -206,16 +206,16 @@ def compare(
     found.twice("Redis stream", (fields[b"id"] for _, fields in streamed if fields[b"kind"] == b"signal"))
 
     begun_ms = bars[prelude].end_ms
-    spoken = {name for name, one in signals.items() if not one.cancels and one.created_ms > begun_ms}
-    early = signals.keys() - spoken
-    heard = (set(system.listener.signals) | system.listener.in_snapshots) - early
-    found.sets("heard by the relay's client", spoken, heard)
-    for name in sorted(spoken - heard)[:3]:
+    emitted = {name for name, one in signals.items() if not one.cancels and one.created_ms > begun_ms}
+    early = signals.keys() - emitted
+    received = (set(system.listener.signals) | system.listener.in_snapshots) - early
+    found.sets("received by the relay's client", emitted, received)
+    for name in sorted(emitted - received)[:3]:
         told = [
             (number.decode(), fields[b"kind"].decode()) for number, fields in streamed if fields[b"id"].decode() == name
         ]
-        found.examples.append(f"  {name} in the stream: {told}; the client began anew: {system.listener.begun}")
-    found.twice("heard by the relay's client", system.listener.signals)
+        found.examples.append(f"  {name} in the stream: {told}; the client started over: {system.listener.restarts}")
+    found.twice("received by the relay's client", system.listener.signals)
     relay, access = with_chaos_user(System(folder, system.broker.bootstrap, calm.url))
     with relay:
         time.sleep(3)
@@ -225,7 +225,7 @@ def compare(
 
 
 def sound_key(letter: DeadLetter) -> str:
-    """A dead letter of the tape itself by its bar and reason: its place differs between runs."""
+    """A dead letter of the tape itself by its bar and reason: its position differs between runs."""
     try:
         bar = json.loads(base64.b64decode(letter.payload_base64))
         return f"{bar['symbol']} {bar['start_ms']} {letter.field}"

@@ -1,4 +1,4 @@
-"""The faults: what each does to the system, and what shows that it is mended."""
+"""The faults: what each does to the system, and what shows that it has recovered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.chaos.cluster import Job, wait
 from tests.chaos.system import PARTITIONS, ChaosSystem, Condition
 from tests.chaos.watch import Place
 
-#: How often each kind is drawn; what is mended in a second more often than what takes half a minute.
+#: How often each kind is drawn; those that recover in a second more often than those that take half a minute.
 WEIGHTS = {
     "poison": 10.0,
     "duplicate": 9.0,
@@ -32,7 +32,7 @@ WEIGHTS = {
 }
 
 
-class Mended(NamedTuple):
+class Recovery(NamedTuple):
     """One fault: its kind, what was done, and seconds from it to the first output that needed the failed part."""
 
     kind: str
@@ -51,7 +51,7 @@ def schedule(rng: random.Random, count: int, kinds: list[str]) -> list[str]:
 
 
 class Faults:
-    """Does faults to a system whose tape is being played, one at a time."""
+    """Injects faults into a system whose tape is being played, one at a time."""
 
     def __init__(
         self,
@@ -64,12 +64,12 @@ class Faults:
         self.system, self._player, self._rng = system, player, rng
         self._away_s, self._timeout_s = away_s, timeout_s
         self._producer = tape.producer(system.broker.bootstrap)
-        #: Places of what was injected: each must have its dead letter.
+        #: Positions of injected messages: each must have its dead letter.
         self.injected: set[Place] = set()
         self.done: Counter[str] = Counter()
 
-    def do(self, kind: str) -> Mended:
-        """One fault, until it is mended; RuntimeError with what the parts say if it is not in time."""
+    def do(self, kind: str) -> Recovery:
+        """One fault, until it has recovered; RuntimeError with the parts' reports if it has not in time."""
         began = time.monotonic()
         what, conditions = getattr(self, f"_{kind}")()
         try:
@@ -80,7 +80,7 @@ class Faults:
         if kind == "job_manager" and self.system.high_availability:
             kind = "job_manager_ha"
         self.done[kind] += 1
-        return Mended(kind, what, time.monotonic() - began)
+        return Recovery(kind, what, time.monotonic() - began)
 
     def _next(self) -> int:
         """The number of the first bar that is published from now on."""
@@ -94,11 +94,11 @@ class Faults:
         known = [number for number in range(max(0, newest - behind), newest + 1) if number in self.system.topics.seen]
         return self._rng.sample(known, k=min(len(known), self._rng.randint(1, 20)))
 
-    def _inject(self, topic: str, key: str, value: bytes, stamp_ms: int, letters: bool = True) -> None:
+    def _inject(self, topic: str, key: str, value: bytes, stamp_ms: int, dead_letters: bool = True) -> None:
         def delivered(error: Any, record: Any) -> None:
             if error is not None:
                 raise RuntimeError(f"an injected message was not delivered: {error}")
-            if letters:
+            if dead_letters:
                 self.injected.add((record.topic(), record.partition(), record.offset()))
 
         self._producer.produce(topic, value, key, timestamp=max(0, stamp_ms), on_delivery=delivered)
@@ -107,7 +107,7 @@ class Faults:
         self._producer.flush(60)
         wanted = set(self.injected)
         return what, {
-            "a dead letter for each": lambda: wanted <= self.system.topics.letters,
+            "a dead letter for each": lambda: wanted <= self.system.topics.dead_letters,
             "the next bar's row": self.system.row_after(self._next()),
         }
 
@@ -121,8 +121,8 @@ class Faults:
     def _duplicate(self) -> tuple[str, dict[str, Condition]]:
         bars = [self.system.tape[number] for number in self._seen(50)]
         topic = self._rng.choice([tape.BARS_TOPIC, tape.FEED_TOPIC])
-        for bar in bars:  # ingestion drops what its feed repeats without a word
-            self._inject(topic, bar.symbol, encode(bar), bar.end_ms, letters=topic == tape.BARS_TOPIC)
+        for bar in bars:  # ingestion silently drops what its feed repeats
+            self._inject(topic, bar.symbol, encode(bar), bar.end_ms, dead_letters=topic == tape.BARS_TOPIC)
         return self._injected(f"{len(bars)} bars again on {topic}")
 
     def _late(self) -> tuple[str, dict[str, Condition]]:
@@ -145,7 +145,7 @@ class Faults:
         self.system.relay.kill()
         number = self._next()
         self.system.relay.start()
-        return "kill -9, restart", {"the client hears of a new bar": self.system.heard_after(number)}
+        return "kill -9, restart", {"the client receives a new bar": self.system.received_after(number)}
 
     def _redis(self, away_s: float | None = None) -> tuple[str, dict[str, Condition]]:
         away_s = self._rng.uniform(0.0, 2.0) if away_s is None else away_s
@@ -155,7 +155,7 @@ class Faults:
         self.system.redis.start()
         return f"kill -9, restart after {away_s:.1f} s", {
             "a new price in Redis": self.system.price_after(number),
-            "the client hears of it": self.system.heard_after(number),
+            "the client receives it": self.system.received_after(number),
         }
 
     def _redis_away(self) -> tuple[str, dict[str, Condition]]:
@@ -197,7 +197,7 @@ class Faults:
             self.system.await_task_managers()
             self.system.submit(resume=True)
             what = "kill -9, restart, both jobs resubmitted from their last checkpoint"
-        for job in self.system.jobs:  # until then the tasks of before may still be at work
+        for job in self.system.jobs:  # until then the previous tasks may still run
             wait(f"job_manager: {job.name} runs again", job.running, self._timeout_s)
         return what, self._flowing(self._next())
 
@@ -209,7 +209,7 @@ class Faults:
                 for job, (_, failures) in zip(self.system.jobs, before, strict=True):
 
                     def failed(job: Job = job, failures: int = failures) -> bool:
-                        fill(file)  # again: what a failed or an old checkpoint gives back is room for the next one
+                        fill(file)  # again: space freed by a failed or old checkpoint is room for the next one
                         return job.checkpoints()[1] > failures
 
                     wait(f"disk_full: {job.name}'s checkpoint fails", failed, 60)
@@ -222,7 +222,7 @@ class Faults:
         } | self._flowing(self._next())
 
     def _partitions(self) -> tuple[str, dict[str, Condition]]:
-        """Not by chance, and last: afterwards the tape's symbols lie in other partitions."""
+        """Not drawn at random, and last: afterwards the tape's symbols lie in other partitions."""
         from confluent_kafka.admin import AdminClient, NewPartitions
 
         published = self._player.pause()
@@ -230,11 +230,11 @@ class Faults:
         count = PARTITIONS[tape.BARS_TOPIC] * 2
         admin = AdminClient({"bootstrap.servers": self.system.broker.bootstrap})
         admin.create_partitions([NewPartitions(tape.BARS_TOPIC, count)])[tape.BARS_TOPIC].result(30)
-        self.system.ingest.kill()  # its successor knows of them at once
+        self.system.ingest.kill()  # its successor sees them at once
         self.system.ingest.start()
         self._player.resume()
         job, accept = self.system.signals, f"--accept-partitions {count}"
-        wait("partitions: the job refuses and says how to go on", lambda: accept in job.exception(), 120, every_s=0.5)
+        wait("partitions: the job refuses and names the remedy", lambda: accept in job.exception(), 120, every_s=0.5)
         job.cancel()
         job.submit(job.newest_checkpoint(self.system.checkpoints), *accept.split())
         return f"the bars topic got {count} partitions: refused, then accepted", self._flowing(published)
@@ -260,10 +260,10 @@ def percentile(values: list[float], percent: float) -> float:
     return round(ordered[max(1, math.ceil(len(ordered) * percent / 100)) - 1], 1) if ordered else 0.0
 
 
-def by_kind(mended: list[Mended]) -> dict[str, dict[str, float]]:
+def by_kind(recoveries: list[Recovery]) -> dict[str, dict[str, float]]:
     """Count and seconds of recovery of each kind."""
     table = {}
-    for kind in sorted({one.kind for one in mended}):
-        seconds = [one.recovery_s for one in mended if one.kind == kind]
+    for kind in sorted({one.kind for one in recoveries}):
+        seconds = [one.recovery_s for one in recoveries if one.kind == kind]
         table[kind] = {"faults": len(seconds), "p50_s": percentile(seconds, 50), "p95_s": percentile(seconds, 95)}
     return table

@@ -1,6 +1,6 @@
-"""The whole system as processes: broker, Redis, ingestion, both jobs on a Flink cluster, relay; and who watches them.
+"""The whole system as processes: broker, Redis, ingestion, both jobs on a Flink cluster, relay; and their observers.
 
-What dies is started again by the same command, as a supervisor would; the parts know nothing of one another's end.
+A part that dies is started again by the same command, as a supervisor would; the parts are unaware of each other's end.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from tests.chaos.cluster import SETTINGS, Job, ZooKeeper, wait
 from tests.chaos.tape import BARS_TOPIC, FEED_TOPIC, MAPPING
 from tests.chaos.watch import Listener, Topics, newest_price_ms
 
-#: Whether something has come about.
+#: Whether a condition has been met.
 Condition = Callable[[], Any]
 
 #: Topics that are watched or compared, and their partitions.
 PARTITIONS = {FEED_TOPIC: 2, BARS_TOPIC: 2, "features": 2, "trading-signals": 2, "signal-outcomes": 2, "dead-letter": 1}
 #: The checkpoint folder can be filled when it is a file system of its own, of this size.
 CHECKPOINTS_MB = 256
-#: Bars of history that the outcomes job keeps, for signals that come as late as the longest fault lasts.
+#: Bars of history that the outcomes job keeps, for signals that are late by the longest fault.
 HISTORY_HOURS = "1000000"
 
 
@@ -59,9 +59,9 @@ class ChaosSystem:
         self.high_availability = False
         self.fillable = ""
         self.checkpoints = folder / "checkpoints"
-        #: Held while a fault ends or starts processes of the cluster: what it kills is no business of the supervisor.
+        #: Locked while a fault ends or starts processes of the cluster: the supervisor must not react to them.
         self.cluster_lock = threading.Lock()
-        #: TaskManagers that ended without being killed (docs/chaos.md says of what), and were started again.
+        #: TaskManagers that ended without being killed (docs/chaos.md gives the cause), and were started again.
         self.ended_by_itself = 0
         self._closing = threading.Event()
         self._supervisor = threading.Thread(target=self._supervise, daemon=True)
@@ -122,7 +122,7 @@ class ChaosSystem:
                     self.say(f"{ended} TaskManager ended by itself; started again (its log is kept)")
 
     def _mount(self) -> str:
-        """Give checkpoints a file system of their own; why not, if that cannot be."""
+        """Give checkpoints a file system of their own; the reason, if that is not possible."""
         self.checkpoints.mkdir()
         if os.geteuid() != 0:
             return "the checkpoint folder cannot be a small file system: mounting one needs root"
@@ -187,36 +187,36 @@ class ChaosSystem:
         assert self.cluster is not None
         await_task_managers(self.cluster, 2)
 
-    # How far things are
+    # Progress
 
     def row_after(self, number: int) -> Condition:
         """Whether a bar of this number on the tape, or a later one, has its row."""
         return lambda: self.topics.newest >= number
 
     def outcome_after(self, number: int) -> Condition:
-        """Whether an outcome was told of a bar of this number or a later one."""
+        """Whether an outcome was published for a bar of this number or a later one."""
         return lambda: self.topics.outcome_ms >= self.tape[number].end_ms
 
     def price_after(self, number: int) -> Condition:
-        """Whether Redis holds a price of a bar of this number or a later one."""
+        """Whether Redis has a price of a bar of this number or a later one."""
         return lambda: newest_price_ms(self.store, self.symbols) >= self.tape[number].end_ms
 
-    def heard_after(self, number: int) -> Condition:
-        """Whether the relay's client heard of a bar of this number or a later one."""
+    def received_after(self, number: int) -> Condition:
+        """Whether the relay's client received a bar of this number or a later one."""
         return lambda: self.listener.newest_ms >= self.tape[number].end_ms
 
-    def settle(self, bars: int, timeout_s: float) -> None:
-        """Until every bar has its row, and what follows from it has come out everywhere."""
+    def wait_for_output(self, bars: int, timeout_s: float) -> None:
+        """Wait until every bar has its row, and everything that follows from it has been written."""
         wait("a row for every bar", lambda: len(self.topics.seen) >= bars, timeout_s)
         last = bars - 1
         wait("the last price in Redis", self.price_after(last), timeout_s)
-        wait("the last price at the relay's client", self.heard_after(last), timeout_s)
-        # of the last days' bars no outcome follows if no signal is open then
+        wait("the last price at the relay's client", self.received_after(last), timeout_s)
+        # the last days' bars have no outcome if no signal is open then
         wait("the last outcomes", self.outcome_after(max(0, last - 5 * len(self.symbols))), timeout_s)
-        wait("silence", lambda: time.monotonic() - self.topics.heard_at > 3, timeout_s)
+        wait("silence", lambda: time.monotonic() - self.topics.received_at > 3, timeout_s)
 
     def troubles(self) -> str:
-        """What the parts say, for a fault that was not mended."""
+        """The parts' reports, for a fault that did not recover."""
         told = [f"{job.name}: {job.state()}\n{job.exception()[:3000]}" for job in self.jobs]
         told += [f"{one.name}:\n{one.tail()}" for one in (self.ingest, self.relay)]
         told += [f"newest row {self.topics.newest}, newest outcome {self.topics.outcome_ms}"]

@@ -1,8 +1,8 @@
-"""The tape: real daily bars that a feed publishes at a steady pace, and messages that should not be among them.
+"""The tape: real daily bars that a feed publishes at a constant rate, and messages that should not be among them.
 
-A faulty run plays the tape from its beginning and stops where its last fault was mended; the calm run is given the same
-bars. What is injected (poison, repeats, late and skewed bars) must leave no trace but its dead letters, so that the
-calm run does without.
+A faulty run plays the tape from its beginning and stops where its last fault has recovered; the undisturbed run gets
+the same bars. Injected messages (poison, repeats, late and skewed bars) must leave no trace except dead letters, so
+that the undisturbed run omits them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def make_tape(copies: int) -> list[Bar]:
 
 
 def producer(bootstrap: str) -> Any:
-    """A producer that outlives a broker that is away for minutes, and keeps order."""
+    """A producer that survives a broker outage of minutes, and keeps order."""
     from confluent_kafka import Producer
 
     return Producer(
@@ -50,7 +50,7 @@ def producer(bootstrap: str) -> Any:
 
 
 class Player:
-    """Publishes the tape on the feed's topic: the first ``prelude`` bars at once, then ``per_s`` bars a second."""
+    """Publishes the tape on the feed's topic: the first ``prelude`` bars at once, then ``per_s`` bars per second."""
 
     def __init__(self, bootstrap: str, tape: list[Bar], prelude: int, per_s: float, rng: random.Random) -> None:
         self._producer, self._tape = producer(bootstrap), tape
@@ -72,12 +72,12 @@ class Player:
     def pause(self) -> int:
         """Publish no more until :meth:`resume`; how many bars were published."""
         self._paused.set()
-        time.sleep(0.3)  # a turn of the loop
+        time.sleep(0.3)  # one iteration of the loop
         self._producer.flush(60)
         return self.position
 
     def resume(self) -> None:
-        """Go on, at the same pace."""
+        """Continue, at the same rate."""
         self._paused.clear()
 
     def _run(self) -> None:
@@ -98,7 +98,7 @@ class Player:
     def stop(self) -> int:
         """End with the day; how many bars were published, all of them on the broker.
 
-        The rest of the day's bars, so that what is over by event time is over by each symbol's own time too.
+        The rest of the day's bars, so that what has expired in event time has expired in each symbol's own time too.
         """
         self._stop.set()
         self._thread.join()
@@ -113,7 +113,7 @@ class Player:
 
 
 def poison(rng: random.Random, bar: Bar) -> bytes:
-    """A message that is no sound bar."""
+    """A message that is not a valid bar."""
     return rng.choice([
         b"",
         b"\xff\xfe\x00poison %d" % rng.randrange(10**9),

@@ -6,7 +6,7 @@ from tests.chaos.__main__ import run
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
-#: What is mended in seconds. TaskManagers are killed in tests/integration/test_faults.py.
+#: Faults that recover in seconds. TaskManagers are killed in tests/integration/test_faults.py.
 CHEAP = ["poison", "duplicate", "late", "skew", "relay", "redis"]
 SEED = 41
 
@@ -17,5 +17,5 @@ def test_a_few_faults_leave_no_trace_but_their_dead_letters(tmp_path):
     assert (result["lost"], result["wrong"], result["duplicates"]) == (0, 0, 0), result["differences"]
     compared = result["compared"]
     assert compared["features"] == result["bars"] > 1_000
-    assert min(compared[what] for what in ("signals", "outcomes", "heard by the relay's client")) > 100
+    assert min(compared[what] for what in ("signals", "outcomes", "received by the relay's client")) > 100
     assert compared["dead letters of injected messages"] >= 3

@@ -1,4 +1,4 @@
-"""What comes out of the system, as it comes: from Kafka, from Redis, and from the relay to one client."""
+"""The system's output as it is written: from Kafka, from Redis, and from the relay to one client."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Letter(msgspec.Struct):
 
 
 class Topics:
-    """Follows the output topics. ``seen``: numbers of the tape's bars that have their row; ``letters``: places."""
+    """Follows the output topics. ``seen``: numbers of the tape's bars with a row; ``dead_letters``: positions."""
 
     def __init__(self, bootstrap: str, partitions: dict[str, int], tape: list[Bar]) -> None:
         from confluent_kafka import Consumer, TopicPartition
@@ -43,8 +43,8 @@ class Topics:
         self.seen: set[int] = set()
         self.newest = -1
         self.outcome_ms = 0
-        self.letters: set[Place] = set()
-        self.heard_at = time.monotonic()
+        self.dead_letters: set[Place] = set()
+        self.received_at = time.monotonic()
         self._numbers = {(bar.symbol, bar.start_ms): number for number, bar in enumerate(tape)}
         self._consumer = Consumer(
             {"bootstrap.servers": bootstrap, "group.id": "chaos-watch", "enable.auto.commit": False, "log_level": 0,
@@ -61,7 +61,7 @@ class Topics:
                 value = record.value()
                 if record.error() is not None or value is None:
                     continue
-                self.heard_at = time.monotonic()
+                self.received_at = time.monotonic()
                 match record.topic():
                     case "features":
                         row = msgspec.json.decode(value, type=_Row)
@@ -73,7 +73,7 @@ class Topics:
                         self.outcome_ms = max(self.outcome_ms, msgspec.json.decode(value, type=_Outcome).updated_ms)
                     case "dead-letter":
                         letter = msgspec.json.decode(value, type=_Letter)
-                        self.letters.add((letter.topic, letter.partition, letter.offset))
+                        self.dead_letters.add((letter.topic, letter.partition, letter.offset))
         self._consumer.close()
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ class Topics:
 
 
 def newest_price_ms(client: redis.Redis, symbols: list[str]) -> int:
-    """The newest event time of a price in Redis; 0 while Redis is away."""
+    """The newest event time of a price in Redis; 0 while Redis is unavailable."""
     with contextlib.suppress(redis.RedisError, OSError):
         values: Any = client.mget([redis_keys.price_key(symbol) for symbol in symbols])
         return max((json.loads(value)["timestamp_ms"] for value in values if value), default=0)
@@ -91,17 +91,17 @@ def newest_price_ms(client: redis.Redis, symbols: list[str]) -> int:
 
 
 class Listener:
-    """A client of the relay that follows everything and, cut off, comes back where it was."""
+    """A client of the relay that follows everything and, after a disconnect, resumes."""
 
     def __init__(self, port: int, token: str) -> None:
         self._url, self._token = f"ws://127.0.0.1:{port}/ws", token
         self.number = ""
-        #: Signal ids in the order they came live, and those of snapshots.
+        #: Signal ids in the order they were received live, and those of snapshots.
         self.signals: list[str] = []
         self.in_snapshots: set[str] = set()
         self.newest_ms = 0
         #: Each welcome and snapshot, with the number it came after.
-        self.begun: list[str] = []
+        self.restarts: list[str] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -121,7 +121,7 @@ class Listener:
     def _take(self, message: dict[str, Any]) -> None:
         kind = message["type"]
         if kind in ("welcome", "snapshot"):
-            self.begun.append(f"{kind} {message['number']} after {self.number or 'nothing'}")
+            self.restarts.append(f"{kind} {message['number']} after {self.number or 'nothing'}")
         if kind == "dynamic_signal":
             self.signals.append(message["data"]["signal_id"])
         elif kind == "snapshot":
@@ -138,7 +138,7 @@ class Listener:
 
 
 def snapshot(port: int, token: str) -> set[str]:
-    """Signal ids that the relay gives a client that comes now."""
+    """Signal ids that the relay sends to a new client."""
     with connect(f"ws://127.0.0.1:{port}/ws", compression=None, max_size=None) as socket:
         socket.send(json.dumps({"type": "hello", "token": token, "all": True}))
         while True:
