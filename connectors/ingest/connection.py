@@ -1,7 +1,7 @@
-"""One WebSocket connection to a venue: its handshake, its data, its end. The supervisor decides what comes after.
+"""One WebSocket connection to a venue: its handshake, its data, its end. The supervisor decides what follows.
 
-Conduct: each step of the handshake has a time limit; a refused key is never retried; a connection limit is waited for
-on the same socket or left alone for a while; a symbol limit shrinks the subscription; a mute channel ends the
+Rules: each step of the handshake has a time limit; a refused key is never retried; a connection limit is retried
+on the same socket or after a pause; a symbol limit shrinks the subscription; a silent channel ends the
 connection; pings go out and pongs come back (the WebSocket library answers the venue's own pings).
 """
 
@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from connectors.ingest import metrics
-from connectors.ingest.stream_ingest import Intake
+from connectors.ingest.stream_ingest import StreamIngest
 from connectors.venues.base import Action, ConnectionEvent, Stream, VenueSettings
 from models.events import Connected, Stale, SymbolsDropped, VenueError
 
@@ -30,7 +30,7 @@ class FatalError(RuntimeError):
 
 @dataclass(frozen=True)
 class Ending:
-    """Why a connection ended; ``cool_down``: the venue asked to be left alone, ``after_s`` long if it said so."""
+    """Why a connection ended; ``cool_down``: the venue asked for a pause, of ``after_s`` if it named one."""
 
     reason: str
     cool_down: bool = False
@@ -53,8 +53,8 @@ class Connection:
     ``live`` is set when data first comes, ``expiring`` when the connection asks for a successor.
     """
 
-    def __init__(self, stream: Stream, settings: VenueSettings, intake: Intake, tick_s: float = 0.1) -> None:
-        self._stream, self._settings, self._intake, self._tick_s = stream, settings, intake, tick_s
+    def __init__(self, stream: Stream, settings: VenueSettings, ingest: StreamIngest, tick_s: float = 0.1) -> None:
+        self._stream, self._settings, self._ingest, self._tick_s = stream, settings, ingest, tick_s
         self._adapter = stream.adapter
         self.channels = {name: list(symbols) for name, symbols in stream.channels.items()}
         self.live, self.expiring = asyncio.Event(), asyncio.Event()
@@ -66,12 +66,12 @@ class Connection:
         self._ended: BaseException | None = None
 
     def stop(self) -> None:
-        """End the connection once what has arrived is taken."""
+        """End the connection once received data is processed."""
         self._stopping.set()
         self._arrived.set()
 
     async def run(self) -> Ending:
-        """Connect, log in, subscribe, take data until the end; raises FatalError if trying again cannot help."""
+        """Connect, log in, subscribe, read data until the end; raises FatalError if a retry cannot help."""
         limits = self._settings
         try:
             async with asyncio.timeout(limits.connect_timeout_s):
@@ -92,9 +92,9 @@ class Connection:
         try:
             await self._handshake(socket)
             self._streaming = True
-            self._intake.staleness.restart(now_ms())
+            self._ingest.staleness.restart(now_ms())
             self._connected(1)
-            self._intake.publish_event(Connected, now_ms(), channels=self.channels)
+            self._ingest.publish_event(Connected, now_ms(), channels=self.channels)
             return await self._serve(socket)
         except _EndError as error:
             return error.ending
@@ -111,11 +111,11 @@ class Connection:
 
     def _connected(self, change: int) -> None:
         for channel in self._stream.counted:
-            metrics.CONNECTED.labels(self._intake.source, channel).inc(change)
+            metrics.CONNECTED.labels(self._ingest.source, channel).inc(change)
 
     def _refused_at_http(self, error: InvalidStatus) -> Ending:
         status = error.response.status_code
-        metrics.ERRORS.labels(self._intake.source, f"http_{status}").inc()
+        metrics.ERRORS.labels(self._ingest.source, f"http_{status}").inc()
         if status in (401, 402, 403):
             raise FatalError(f"{self._stream.name}: HTTP {status} at the handshake: check key and plan")
         if status in (418, 429):
@@ -128,10 +128,10 @@ class Connection:
         try:
             while True:
                 frame = await socket.recv(decode=False)
-                self._frames.append(frame)  # in a statement of its own: the list is swapped while the read waits
+                self._frames.append(frame)  # a separate statement: the list is swapped while the read waits
                 self._arrived.set()
                 if len(self._frames) >= self._settings.queue_frames_max:
-                    await asyncio.sleep(0)  # let the taker run: the venue's sends wait in TCP meanwhile
+                    await asyncio.sleep(0)  # yield to the consumer: the venue's sends wait in TCP meanwhile
         except ConnectionClosed as error:
             self._ended = error
         finally:
@@ -142,13 +142,13 @@ class Connection:
         self._arrived.clear()
         if not frames:
             return
-        before = self._intake.data_count
-        self._events += self._intake.take(frames, now_ms(), self._adapter)
-        if self._intake.data_count > before:
+        before = self._ingest.data_count
+        self._events += self._ingest.take(frames, now_ms(), self._adapter)
+        if self._ingest.data_count > before:
             self.live.set()
 
     async def _step(self) -> None:
-        """Wait for frames, at most one tick, and take them."""
+        """Wait for frames, at most one tick, and return them."""
         if not self._frames and self._ended is None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._tick_s):
@@ -205,10 +205,10 @@ class Connection:
                 return
 
     def _note(self, event: ConnectionEvent) -> Action:
-        metrics.ERRORS.labels(self._intake.source, event.code).inc()
+        metrics.ERRORS.labels(self._ingest.source, event.code).inc()
         action = self._adapter.action(event, self._streaming)
         log.warning("%s: error %s %s: %s", self._stream.name, event.code, event.text, action.value)
-        self._intake.publish_event(VenueError, now_ms(), event.text, code=event.code, action=action.name)
+        self._ingest.publish_event(VenueError, now_ms(), event.text, code=event.code, action=action.name)
         return action
 
     def _act(self, action: Action, event: ConnectionEvent) -> None:
@@ -229,7 +229,7 @@ class Connection:
         dropped = [symbol for symbol in symbols if symbol not in keep]
         self.channels = {name: [s for s in held if s in keep] for name, held in self.channels.items()}
         log.warning("%s: symbol limit: dropped %s", self._stream.name, " ".join(dropped))
-        self._intake.publish_event(SymbolsDropped, now_ms(), event.text, symbols=tuple(dropped))
+        self._ingest.publish_event(SymbolsDropped, now_ms(), event.text, symbols=tuple(dropped))
 
     async def _serve(self, socket: ClientConnection) -> Ending:
         started = time.monotonic()
@@ -250,8 +250,8 @@ class Connection:
                         self._act(action, event)
             if lifetime and time.monotonic() - started > lifetime:
                 self.expiring.set()
-            if stale := self._intake.stale(now_ms()):
-                self._intake.publish_event(Stale, now_ms(), f"nothing on {', '.join(stale)}")
+            if stale := self._ingest.stale(now_ms()):
+                self._ingest.publish_event(Stale, now_ms(), f"nothing on {', '.join(stale)}")
                 return Ending(f"stale: {', '.join(stale)}")
         return Ending("stopped")
 

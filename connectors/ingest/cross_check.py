@@ -1,4 +1,4 @@
-"""Vendor bars beside built bars of the same minute: how often they agree, and by how much they differ.
+"""Vendor bars against built bars of the same minute: how often they agree, and by how much they differ.
 
 One of the two is published on ``market-data-bars``, the other on ``market-data-bars-check``; this reads both.
 """
@@ -13,7 +13,7 @@ _FIELDS = ("open", "high", "low", "close", "volume")
 
 
 class CrossCheck:
-    """Pairs of bars; the last ``keep`` are remembered. A relative difference up to ``tolerance`` counts as equal.
+    """Pairs of bars; the last ``keep`` are kept. A relative difference up to ``tolerance`` counts as equal.
 
     >>> check = CrossCheck()
     >>> bar = dict(symbol="A", timeframe="1m", start_ms=0, end_ms=60_000, open=1, high=2, low=1, close=2)

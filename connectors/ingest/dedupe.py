@@ -1,4 +1,4 @@
-"""Drop what was already seen, by the venue's own ids; number the versions of a bar. Memory is bounded.
+"""Drops duplicates by the venue's own ids; numbers the versions of a bar. Memory is bounded.
 
 A trade is known by symbol, exchange, id, kind and time; an article by id, symbol and update time; a bar by symbol,
 timeframe and start (a second version with other content is a revision, with the same content a duplicate). Quotes and
@@ -16,7 +16,7 @@ from models.messages import Bar, Message, News, Quote, Trade
 
 
 class Seen:
-    """A set that forgets: holds at least the last ``keep`` keys and at most twice as many.
+    """A bounded set: keeps at least the last ``keep`` keys and at most twice as many.
 
     >>> seen = Seen(keep=2)
     >>> [seen.add(key) for key in "aab"]
@@ -39,7 +39,7 @@ class Seen:
 
 
 def key_of(message: Message) -> Hashable:
-    """What makes two messages of one source the same event."""
+    """Key by which two messages of one source are the same event."""
     match message:
         case Trade():
             if not message.trade_id:  # a feed without ids cannot resend recognisably
@@ -58,7 +58,7 @@ def key_of(message: Message) -> Hashable:
                 message.symbol, message.timestamp_ms, message.bid_price, message.ask_price, message.bid_size,
                 message.ask_size, message.last_price, message.bid_exchange, message.ask_exchange,
             )  # fmt: skip
-        case Split():  # its time is when it was learnt, at each poll anew
+        case Split():  # its time is that of the poll, so it differs at each
             return (message.symbol, "split", message.ratio, message.effective_ms)
         case Event():  # whichever connection brought it, and when
             content = msgspec.to_builtins(message.fields if isinstance(message, UnknownEvent) else message)

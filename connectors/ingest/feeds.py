@@ -1,4 +1,4 @@
-"""Any Kafka topic as a source: a mapping file says which message its records are and where each field is.
+"""Any Kafka topic as a source: a mapping file defines the message type of its records and where each field is.
 
     topic = "ticks"            # and bootstrap = "host:port" if it is another cluster
     source = "desk"            # the name on every message
@@ -34,7 +34,7 @@ _MISSING = object()
 
 
 class MappingError(ValueError):
-    """A mapping file that cannot work; names file, field, value and remedy."""
+    """An invalid mapping file; names file, field, value and remedy."""
 
 
 def _at(record: Any, path: list[str]) -> Any:
@@ -54,7 +54,7 @@ def _time(field: str, value: Any, unit: str) -> int:
 
 
 def _check(message: Message) -> None:
-    """Raise ValueError unless the numbers can be what their fields say."""
+    """Raise ValueError unless the numbers are valid for their fields."""
     if not message.symbol:
         raise fail("symbol", message.symbol, "not empty")
     if isinstance(message, Trade):

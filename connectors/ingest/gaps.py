@@ -1,6 +1,6 @@
-"""Find what is missing, and know when it has been filled. Pure: time comes in as an argument.
+"""Detects gaps, and when they are filled. Pure: time is an argument.
 
-Where numbers are contiguous a hole is provable: Binance's trade ids, and the minutes of a session for minute bars.
+Where numbers are contiguous a hole can be detected: Binance's trade ids, and the minutes of a session for minute bars.
 Elsewhere (Alpaca and Polygon trades) only a broken connection proves that something may be missing: an
 :class:`Outage` spans from the last event before it to the first after it.
 """
@@ -15,7 +15,7 @@ import msgspec
 from models.events import GapEvent, Numbering
 
 Range = tuple[int, int]
-#: Most trade ids, and most milliseconds by channel, in one piece of a gap.
+#: Maximum trade ids, and milliseconds by channel, in one piece of a gap.
 PART_IDS = 10_000
 PART_MS = {"trades": 3 * 3_600_000, "quotes": 3_600_000, "bars": 10 * 86_400_000}
 
@@ -99,7 +99,7 @@ class Holes:
             del self._open[symbol]
 
     def due(self, now_ms: int) -> list[tuple[str, Range]]:
-        """Holes whose patience has run out, each declared once."""
+        """Holes older than the patience, each declared once."""
         found = []
         for symbol, holes in self._open.items():
             for at, (first, last, due) in enumerate(holes):
@@ -131,9 +131,9 @@ class Holes:
 
 
 class Outages:
-    """What a broken connection may have swallowed, by symbol, in event time.
+    """Spans that a broken connection may have lost, by symbol, in event time.
 
-    A symbol that was never heard before may have had its first event during an outage: its span is that of all outages
+    A symbol without an earlier event may have had its first one during an outage: its span is that of all outages
     so far, from the last event of any symbol before to the first of any after.
 
     >>> outages = Outages(margin_ms=0)
@@ -177,7 +177,7 @@ class Outages:
         return None
 
     def lost(self) -> None:
-        """The connection broke, or was mute."""
+        """The connection broke, or was silent."""
         if self._first_lost is None:
             self._first_lost = self._newest
         self._heard_again = None

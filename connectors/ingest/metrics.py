@@ -19,7 +19,7 @@ BACKFILLED = Counter("ingest_backfilled", "Messages published from history", _LA
 REJECTED = Counter("ingest_rejected", "Messages sent to dead-letter", _LABELS, registry=REGISTRY)
 ERRORS = Counter("ingest_errors", "Errors by the venue's code", ("venue", "code"), registry=REGISTRY)
 BAR_CHECKS = Counter(
-    "bars_cross_check", "Vendor bars beside built bars", ("source", "timeframe", "result"), registry=REGISTRY
+    "bars_cross_check", "Vendor bars against built bars", ("source", "timeframe", "result"), registry=REGISTRY
 )
 BAR_DIFFERENCE = Gauge(
     "bars_cross_check_last_relative_difference",

@@ -1,4 +1,4 @@
-"""Sentiment of a headline in [-1, 1], behind an interface: a scorer is a callable from text to score.
+"""Sentiment of a headline in [-1, 1], pluggable: a scorer is a callable from text to score.
 
 ``score`` is the mean of two lexicons, each leaving out what it does not know: VADER (general language, negation and
 emphasis; C. Hutto, E. Gilbert 2014, MIT) and Loughran-McDonald (words of company reports; Journal of Finance 66(1),

@@ -1,7 +1,7 @@
-"""A clock for each channel that knows when silence is wrong: a connected but mute socket is the worst failure.
+"""Detects channels that are silent while they should not be: a connected but silent socket is the worst failure.
 
 A channel is stale when nothing came for longer than its limit while its market was open all that time. Outside the
-session silence is normal, and the clock starts anew at the open.
+session silence is normal, and the clock restarts at the open.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from models.trade.calendar import Calendar
 class Staleness:
     """Last event of each channel against its limit.
 
-    ``limits_ms`` is the longest sound silence by channel; a channel without a limit is never stale. Time is wall-clock
+    ``limits_ms`` is the longest normal silence by channel; a channel without a limit is never stale. Time is wall-clock
     milliseconds, given by the caller.
 
     >>> from models.trade.calendar import calendar
@@ -26,7 +26,7 @@ class Staleness:
         self._last_ms = dict.fromkeys(limits_ms, now_ms)
 
     def see(self, channel: str, now_ms: int) -> None:
-        """Something came on this channel."""
+        """Data was received on this channel."""
         if channel in self._last_ms:
             self._last_ms[channel] = now_ms
 

@@ -1,10 +1,10 @@
 """From frames to Kafka for one stream: parse, drop duplicates, score news, publish, find gaps. No socket, no clock.
 
-One intake serves all connections of a stream, so that a planned overlap of two connections publishes each event once.
+One instance serves all connections of a stream, so that a planned overlap of two connections publishes each event once.
 What may be missing is declared as an event (``gap``), fetched by the caller, and given back to
-:meth:`Intake.fill`, which publishes it marked ``backfilled`` and closes the gap (``gap_filled``, or ``gap_unfilled``
-with what is still missing). After a restart :meth:`Intake.remember` is given what is on the topics already, so that the
-pause itself is such a gap.
+:meth:`StreamIngest.fill`, which publishes it marked ``backfilled`` and closes the gap (``gap_filled``, or
+``gap_unfilled`` with what is still missing). After a restart :meth:`StreamIngest.remember` is given what is on the
+topics already, so that the pause itself is such a gap.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _ranges(numbers: Iterable[int]) -> list[Range]:
     return found
 
 
-class Intake:
+class StreamIngest:
     """The state of one stream's ingestion."""
 
     def __init__(
@@ -133,7 +133,7 @@ class Intake:
         return parsed.connection_events
 
     def accept(self, messages: list[Message], now_ms: int) -> None:
-        """Publish messages that were not seen before and note what they prove missing."""
+        """Publish messages that were not seen before and record the gaps they show."""
         contiguous = self._venue.contiguous_ids
         published: dict[str, int] = {}
         duplicates: dict[str, int] = {}
@@ -214,7 +214,7 @@ class Intake:
         self._sink.publish(event)
 
     def lost(self, now_ms: int) -> None:
-        """A connection broke or was mute: until each symbol is heard again, its events may be missing."""
+        """A connection broke or was silent: until each symbol's next event, its events may be missing."""
         if not self._venue.contiguous_ids:
             self._outages.lost()
         self._quote_outages.lost()
@@ -228,7 +228,7 @@ class Intake:
         )
 
     def remember(self, message: Message, now_ms: int) -> None:
-        """Take note of a message of this source that was published before a restart, in the order of its topic."""
+        """Record a message of this source that was published before a restart, in the order of its topic."""
         if isinstance(message, GapEvent):
             gap = Gap.of(message)
             if isinstance(message, GapDeclared):
@@ -253,7 +253,7 @@ class Intake:
             self._news_outages.see("*", message.updated_ms)
 
     def resume(self, now_ms: int) -> list[Gap]:
-        """Go on after a restart: what came since the last remembered event may be missing.
+        """Resume after a restart: what was sent since the last recorded event may be missing.
 
         Returns the gaps that were declared before and are still to be filled; what history did not have then is not
         asked for again.
@@ -312,7 +312,7 @@ class Intake:
         return count
 
     def close(self, gap: Gap, published: int, now_ms: int) -> None:
-        """All that history has for a gap was published: say whether it is filled."""
+        """All that history has for a gap was published: report whether it is filled."""
         left: list[Range] = []
         if holes := self._holes(gap):
             left = holes[0].forget(gap.symbol, *holes[1])
@@ -329,7 +329,7 @@ class Intake:
             self.publish_event(GapFilled, now_ms, "", gap.symbol, **gap.fields(), published=published)
 
     def give_up(self, gap: Gap, reason: str, now_ms: int) -> None:
-        """Say that a gap cannot be filled, and why."""
+        """Report that a gap cannot be filled, and why."""
         if holes := self._holes(gap):
             holes[0].forget(gap.symbol, *holes[1])
         self.publish_event(GapUnfilled, now_ms, reason, gap.symbol, **gap.fields())

@@ -1,11 +1,11 @@
 """Ingestion: every source at once in one asyncio process, into Kafka. No Flink.
 
-    venue sockets ──> Connection ──> Intake (parse, dedupe, score, gaps) ──> Publisher ──> market-data-*
-    Kafka feeds ───────────────────> Intake                                               status, dead-letter
-    REST history <── gaps, polls (options, news) ── fill ──> Intake
+    venue sockets ──> Connection ──> StreamIngest (parse, dedupe, score, gaps) ──> Publisher ──> market-data-*
+    Kafka feeds ───────────────────> StreamIngest                                         status, dead-letter
+    REST history <── gaps, polls (options, news) ── fill ──> StreamIngest
 
-A stream is held by a supervisor: it reconnects with backoff (reset only by data), lets two connections overlap when one
-is about to be cut and the venue allows it, and stops for good only when the venue refuses the key or plan. One stream's
+Each stream has a supervisor: it reconnects with backoff (reset only by data), lets two connections overlap when one
+is about to be cut and the venue allows it, and stops only when the venue refuses the key or plan. One stream's
 end never ends another's.
 """
 
@@ -28,7 +28,7 @@ from connectors.ingest.dedupe import Dedupe
 from connectors.ingest.feeds import KafkaFeed
 from connectors.ingest.gaps import Gap
 from connectors.ingest.sentiment import Scorer, scorer, text_of
-from connectors.ingest.stream_ingest import CHECK_TOPIC, Intake, Sink
+from connectors.ingest.stream_ingest import CHECK_TOPIC, Sink, StreamIngest
 from connectors.kafka.publisher import Publisher
 from connectors.kafka.read import read_topic
 from connectors.kafka.security import kafka_client
@@ -50,7 +50,7 @@ _TICK_S = 0.1
 _FILL_TRIES, _FILLERS = 5, 4
 #: Attempts to read a topic at the start.
 _RESUME_TRIES = 10
-#: Topics whose newest records tell where we were before a restart.
+#: Topics whose newest records show where ingestion was before a restart.
 RESUMED = {kind: TOPICS[kind] for kind in (Trade, Quote, Bar, News, OptionSummary, Event)}
 
 
@@ -60,7 +60,7 @@ class Held:
 
     stream: Stream
     settings: VenueSettings
-    intake: Intake
+    ingest: StreamIngest
     history: History
     gaps: asyncio.Queue[Gap]
     fatal: str = ""
@@ -68,7 +68,7 @@ class Held:
 
 async def hold(held: Held, stop: asyncio.Event, rng: random.Random | None = None) -> None:
     """Keep one stream connected until ``stop``, or until the venue refuses for good."""
-    limits, intake = held.settings, held.intake
+    limits, ingest = held.settings, held.ingest
     backoff = Backoff(limits.backoff_min_s, limits.backoff_max_s, rng)
     connection, task = _open(held)
     while True:
@@ -81,7 +81,7 @@ async def hold(held: Held, stop: asyncio.Event, rng: random.Random | None = None
             connection.stop()
             await asyncio.gather(task, return_exceptions=True)
             return
-        if not task.done():  # it will be cut: let a successor come up beside it, where the venue allows two
+        if not task.done():  # it will be cut: start a successor next to it, where the venue allows two
             _count_reconnect(held, "replaced")
             if held.stream.adapter.overlaps:
                 connection, task = await _succeed(held, connection, task)
@@ -92,14 +92,14 @@ async def hold(held: Held, stop: asyncio.Event, rng: random.Random | None = None
         except FatalError as error:
             held.fatal = str(error)
             log.error("%s", error)
-            intake.publish_event(Refused, now_ms(), str(error))
+            ingest.publish_event(Refused, now_ms(), str(error))
             return
         if connection.live.is_set():
             backoff.reset()
-        intake.lost(now_ms())
+        ingest.lost(now_ms())
         pause = _pause_s(ending, limits, backoff)
         log.warning("%s: %s; again in %.2f s", held.stream.name, ending.reason, pause)
-        intake.publish_event(Disconnected, now_ms(), ending.reason, again_in_s=round(pause, 3))
+        ingest.publish_event(Disconnected, now_ms(), ending.reason, again_in_s=round(pause, 3))
         _count_reconnect(held, "cool_down" if ending.cool_down else "lost")
         try:
             async with asyncio.timeout(pause):
@@ -110,16 +110,16 @@ async def hold(held: Held, stop: asyncio.Event, rng: random.Random | None = None
 
 
 def _count_reconnect(held: Held, reason: str) -> None:
-    held.intake.reconnects += 1
+    held.ingest.reconnects += 1
     for channel in held.stream.counted:
-        metrics.RECONNECTS.labels(held.intake.source, channel, reason).inc()
+        metrics.RECONNECTS.labels(held.ingest.source, channel, reason).inc()
 
 
 def _open(held: Held, channels: dict[str, list[str]] | None = None) -> tuple[Connection, asyncio.Task[Ending]]:
     stream = held.stream
     if channels is not None:  # what a symbol limit left is what is asked for again
         stream = Stream(stream.name, stream.adapter, channels)
-    connection = Connection(stream, held.settings, held.intake, _TICK_S)
+    connection = Connection(stream, held.settings, held.ingest, _TICK_S)
     return connection, asyncio.create_task(connection.run())
 
 
@@ -142,10 +142,10 @@ def _pause_s(ending: Ending, limits: VenueSettings, backoff: Backoff) -> float:
 
 
 async def watch_gaps(held: Held, stop: asyncio.Event) -> None:
-    """Declare gaps as they ripen and hand them to the filler."""
+    """Declare gaps that are due and pass them to the filler."""
     while not stop.is_set():
-        held.intake.note_ages(now_ms())
-        for gap in held.intake.gaps(now_ms()):
+        held.ingest.note_ages(now_ms())
+        for gap in held.ingest.gaps(now_ms()):
             if held.settings.backfill:
                 held.gaps.put_nowait(gap)
         await asyncio.sleep(_TICK_S)
@@ -169,20 +169,20 @@ async def _fill(held: Held, gap: Gap) -> None:
         except (NotImplementedError, RefusedError, ValueError) as error:
             log.warning(
                 "%s: gap in %s of %s cannot be filled: %s", held.stream.name, gap.channel, gap.symbol, error,
-                extra={"venue": held.intake.source, "symbol": gap.symbol},
+                extra={"venue": held.ingest.source, "symbol": gap.symbol},
             )  # fmt: skip
-            held.intake.give_up(gap, str(error), now_ms())
+            held.ingest.give_up(gap, str(error), now_ms())
             return
         except UnavailableError as error:
             failures += 1
             if failures == _FILL_TRIES:
-                held.intake.give_up(gap, str(error), now_ms())
+                held.ingest.give_up(gap, str(error), now_ms())
                 return
             await asyncio.sleep(backoff.next_s())
             continue
-        published += held.intake.fill(gap, messages, now_ms())
+        published += held.ingest.fill(gap, messages, now_ms())
         parts.pop(0)
-    held.intake.close(gap, published, now_ms())
+    held.ingest.close(gap, published, now_ms())
 
 
 async def _fetch(history: History, gap: Gap) -> list[Message]:
@@ -198,7 +198,7 @@ async def _fetch(history: History, gap: Gap) -> list[Message]:
 
 
 async def poll(every_s: float, ask: Callable[[], Awaitable[None]], what: str, stop: asyncio.Event) -> None:
-    """Ask again and again; a failure is logged and never ends the poll, a refusal does."""
+    """Poll repeatedly; a failure is logged and never ends the poll, a refusal does."""
     while not stop.is_set():
         try:
             await ask()
@@ -216,16 +216,16 @@ async def poll(every_s: float, ask: Callable[[], Awaitable[None]], what: str, st
 
 def polls(held: Held, stop: asyncio.Event) -> list[Awaitable[None]]:
     """The polls a venue's settings ask for: option chains, and news where no socket brings it."""
-    settings, intake, history = held.settings, held.intake, held.history
+    settings, ingest, history = held.settings, held.ingest, held.history
 
     async def chain(underlying: str) -> None:
         summary: OptionSummary = await history.options(underlying, now_ms())
-        intake.accept([summary], now_ms())
+        ingest.accept([summary], now_ms())
 
     async def news(symbols: list[str], since: dict[str, int]) -> None:
         until = now_ms()
         found: list[News] = await history.news(symbols, since["ms"], until)
-        intake.accept(list(found), now_ms())
+        ingest.accept(list(found), now_ms())
         since["ms"] = until - 3_600_000  # edits and late stories; repeats are dropped by id
 
     wanted: list[Awaitable[None]] = [
@@ -235,24 +235,24 @@ def polls(held: Held, stop: asyncio.Event) -> list[Awaitable[None]]:
     symbols = getattr(settings, "news", [])
     if symbols and settings.capabilities.news == "poll":
         since = {"ms": now_ms() - 24 * 3_600_000}
-        wanted.append(poll(settings.news_every_s, lambda: news(symbols, since), f"{intake.source} news", stop))
+        wanted.append(poll(settings.news_every_s, lambda: news(symbols, since), f"{ingest.source} news", stop))
 
     async def splits() -> None:
-        intake.accept(list(await history.splits(settings.symbols, now_ms())), now_ms())
+        ingest.accept(list(await history.splits(settings.symbols, now_ms())), now_ms())
 
     if settings.splits_every_s and settings.capabilities.splits:
-        wanted.append(poll(settings.splits_every_s, splits, f"{intake.source} splits", stop))
+        wanted.append(poll(settings.splits_every_s, splits, f"{ingest.source} splits", stop))
     return wanted
 
 
 async def resume(holds: list[Held], dedupes: dict[str, Dedupe], bootstrap: str, newest: int) -> None:
-    """Read the newest records of our own topics, so that what came while we were down is missed, and nothing doubled.
+    """Read the newest records of our own topics, so that data missed while down becomes a gap and nothing doubles.
 
     ``dedupes`` are those of Kafka feeds, by source.
     """
-    by_source: dict[str, list[Intake]] = {}
+    by_source: dict[str, list[StreamIngest]] = {}
     for held in holds:
-        by_source.setdefault(held.intake.source, []).append(held.intake)
+        by_source.setdefault(held.ingest.source, []).append(held.ingest)
     from confluent_kafka import KafkaException
 
     count = 0
@@ -262,8 +262,8 @@ async def resume(holds: list[Held], dedupes: dict[str, Dedupe], bootstrap: str, 
         for _, _, value in read_topic(bootstrap, topic, committed_only=False, newest=newest):
             with contextlib.suppress(msgspec.DecodeError):
                 message = decode(value, kind)
-                for intake in by_source.get(message.source, ()):
-                    intake.remember(message, now_ms())
+                for ingest in by_source.get(message.source, ()):
+                    ingest.remember(message, now_ms())
                     count += 1
                 if message.source in dedupes:
                     dedupes[message.source].new(message)
@@ -273,24 +273,24 @@ async def resume(holds: list[Held], dedupes: dict[str, Dedupe], bootstrap: str, 
             try:
                 await asyncio.to_thread(read, kind, topic)
                 break
-            except (ConnectionError, KafkaException):  # a topic made a moment ago has no leader yet
+            except (ConnectionError, KafkaException):  # a new topic has no leader yet
                 if attempt == _RESUME_TRIES - 1:
                     raise
                 await asyncio.sleep(0.5)
     for held in holds:
-        for gap in held.intake.resume(now_ms()):
+        for gap in held.ingest.resume(now_ms()):
             held.gaps.put_nowait(gap)
     log.info("resumed from %d records of our own", count)
 
 
 async def report_venues(holds: list[Held], url: str, stop: asyncio.Event) -> None:
-    """Tell the relay's system page of each stream, once a second."""
+    """Report each stream to the relay's system page, once per second."""
     client = connect(url)
     status = SystemStatus(client)
     try:
         while not stop.is_set():
             for held in holds:
-                fields = held.intake.report() | {"waiting_gaps": held.gaps.qsize()}
+                fields = held.ingest.report() | {"waiting_gaps": held.gaps.qsize()}
                 await asyncio.to_thread(status.report, f"venue:{held.stream.name}", **fields)
             await asyncio.sleep(1)
     finally:
@@ -302,7 +302,7 @@ async def follow_feed(
 ) -> None:
     """Read a Kafka topic through its mapping. Offsets are committed after what they became is on the broker.
 
-    A commit that fails is made up for by the next one: what is read again meanwhile is known to ``dedupe``.
+    A failed commit is covered by the next one: ``dedupe`` drops what is read again meanwhile.
     """
     from confluent_kafka import Consumer, KafkaException
 
@@ -312,7 +312,7 @@ async def follow_feed(
             group_id=f"signals-feed-{feed.source}",
             auto_offset_reset="earliest",
             enable_auto_commit=False,
-            # Who takes the place of a killed process waits this long for its partitions (45 s by default).
+            # The successor of a killed process waits this long for its partitions (45 s by default).
             session_timeout_ms=10_000,
         )
     )
@@ -375,16 +375,16 @@ async def _flush_often(sink: Any, stop: asyncio.Event) -> None:
 
 
 def streams(settings: Base, sink: Sink) -> list[Held]:
-    """Every stream of the chosen venues, with its intake and history."""
+    """Every stream of the chosen venues, with its ingest and history."""
     found = []
     for name in settings.venues:
         venue = settings.venue(name)
         history = venue.history()
         for stream in venue.streams():
-            intake = Intake(
+            ingest = StreamIngest(
                 stream, venue, sink, calendar(venue.calendar), now_ms(), scorer(settings.sentiment), settings.bars.use
             )
-            found.append(Held(stream, venue, intake, history, asyncio.Queue()))
+            found.append(Held(stream, venue, ingest, history, asyncio.Queue()))
     return found
 
 
@@ -404,9 +404,9 @@ async def run(settings: Base, stop: asyncio.Event, sink: Publisher | None = None
     if settings.redis:
         beside.append(asyncio.create_task(report_venues(holds, settings.redis, stop)))
     seen: set[str] = set()
-    for held in holds:  # one set of polls a venue, not a stream
-        if held.intake.source not in seen:
-            seen.add(held.intake.source)
+    for held in holds:  # one set of polls per venue, not per stream
+        if held.ingest.source not in seen:
+            seen.add(held.ingest.source)
             beside += [asyncio.ensure_future(ask) for ask in polls(held, stop)]
     score = scorer(settings.sentiment)
     work += [

@@ -1,7 +1,7 @@
-"""The rollout topic: bundle changes announced to running jobs, read back to show what is in force.
+"""The rollout topic: bundle changes announced to running jobs, read back to show which are in force.
 
-One partition, so that its order is the order of the changes; kept for ever (compaction off), key empty. Producing
-waits for the broker's acknowledgement: the message is there, or an error names the broker.
+One partition, so that its order is the order of the changes; retained for ever (no compaction), key empty. Producing
+waits for the broker's acknowledgement: the message is stored, or an error names the broker.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def announce(
 def history(bootstrap: str, topic: str = ROLLOUT_TOPIC, timeout_s: float = 10.0) -> list[RolloutMessage]:
     """Every change announced so far, in order, ``sequence`` from the offset; empty if the topic does not exist.
 
-    What is no change is left out; a job sends it to the dead-letter topic.
+    Messages that are not changes are left out; a job sends them to the dead-letter topic.
     """
     found = []
     for offset, value in records(bootstrap, topic, timeout_s):

@@ -1,7 +1,7 @@
-"""The dead-letter topic read back, and messages put again on the topics they came from.
+"""Reads the dead-letter topic and requeues messages to the topics they came from.
 
-A message that was put back is marked on topic ``dead-letter-requeued`` by the hash of its source topic and bytes, so
-that one which fails again is not put back for ever: its new dead letter is known by the same hash.
+A requeued message is marked on topic ``dead-letter-requeued`` by the hash of its source topic and bytes, so
+that one which fails again is not requeued for ever: its new dead letter has the same hash.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MARKS = "dead-letter-requeued"
 
 
 class Letter(msgspec.Struct, frozen=True):
-    """A dead letter with its own place (``partition:offset`` on the topic), and whether it was put back before."""
+    """A dead letter with its position (``partition:offset`` on the topic), and whether it was requeued before."""
 
     place: str
     letter: DeadLetter
@@ -38,13 +38,13 @@ class Letter(msgspec.Struct, frozen=True):
 
     @property
     def source(self) -> str:
-        """Where the message was: ``topic:partition:offset``, or what it came from if it never was on Kafka."""
+        """Position of the message: ``topic:partition:offset``, or its source if it never was on Kafka."""
         held = self.letter
         return held.topic if held.offset < 0 else f"{held.topic}:{held.partition}:{held.offset}"
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """That a message was put back: its hash, the dead letter's place, and when (epoch ms)."""
+    """Mark of a requeued message: its hash, the dead letter's position, and when (epoch ms)."""
 
     content: str
     place: str
@@ -52,14 +52,14 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What became of one letter: ``error`` is empty when it was put back."""
+    """Result of one requeue: ``error`` is empty on success."""
 
     letter: Letter
     error: str = ""
 
 
 def content_of(topic: str, payload: bytes) -> str:
-    """What makes a message the same one when it comes again.
+    """Hash that identifies a message when it fails again.
 
     >>> content_of("a", b"1") == content_of("a", b"1"), content_of("a", b"1") == content_of("b", b"1")
     (True, False)
@@ -68,11 +68,11 @@ def content_of(topic: str, payload: bytes) -> str:
 
 
 def read_letters(bootstrap: str, topic: str = TOPIC) -> tuple[list[Letter], int]:
-    """Every dead letter there is now, and how many records on the topic are none. ConnectionError without a broker."""
+    """Every dead letter on the topic, and how many other records. ConnectionError without a broker."""
     require_broker(bootstrap)
     try:
         marked = {mark.content for *_, value in read_topic(bootstrap, MARKS) if (mark := _mark(value))}
-    except ConnectionError:  # there is no such topic: nothing was put back yet
+    except ConnectionError:  # there is no such topic: nothing was requeued yet
         marked = set()
     found, unreadable = [], 0
     for partition, offset, value in read_topic(bootstrap, topic):
@@ -96,7 +96,7 @@ def _mark(value: bytes) -> Mark | None:
 def chosen(
     letters: Sequence[Letter], topic: str = "", reason: str = "", field: str = "", places: Sequence[str] = ()
 ) -> list[Letter]:
-    """Those from a source topic, whose reason holds a text, about a field, at these places; all if nothing is asked."""
+    """Filter by source topic, text in the reason, field and positions; all without a filter."""
     return [
         one
         for one in letters
@@ -108,7 +108,7 @@ def chosen(
 
 
 def repaired(payload: bytes, changes: dict[str, Any]) -> bytes:
-    """The JSON object with some fields replaced; ValueError if it is none.
+    """The JSON object with some fields replaced; ValueError if it is not an object.
 
     >>> repaired(b'{"symbol": "A", "close": -1}', {"close": 2.5})
     b'{"symbol":"A","close":2.5}'
@@ -120,17 +120,17 @@ def repaired(payload: bytes, changes: dict[str, Any]) -> bytes:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"no field can be set: {error}") from None
     if not isinstance(held, dict):
-        raise ValueError("no field can be set: the message is no JSON object")
+        raise ValueError("no field can be set: the message is not a JSON object")
     return msgspec.json.encode(held | changes)
 
 
 def requeue(
     bootstrap: str, letters: Sequence[Letter], changes: dict[str, Any] | None = None, again: bool = False
 ) -> Iterator[Result]:
-    """Put messages back on their topics, each marked before the next call; says of each what became of it.
+    """Requeue messages to their topics, each marked before the next; yields the result of each.
 
     Key and event time are those of the original record while Kafka keeps it, else the message's own symbol and now.
-    At least once: ended between a message and its mark, the next call puts it back again. Raises ConnectionError.
+    At least once: if ended between a message and its mark, the next call requeues it again. Raises ConnectionError.
     """
     from confluent_kafka import Producer
 
@@ -139,10 +139,10 @@ def requeue(
     with _Originals(bootstrap) as originals:
         for one in letters:
             if one.requeued and not again:
-                yield Result(one, "was put back before")
+                yield Result(one, "was requeued before")
                 continue
             if one.letter.offset < 0:
-                yield Result(one, "never was on a topic of Kafka")
+                yield Result(one, "never was on a Kafka topic")
                 continue
             try:
                 payload = repaired(one.payload, changes or {})
@@ -182,7 +182,7 @@ def _symbol(payload: bytes) -> bytes | None:
 
 
 class _Originals:
-    """Reads single records by their place."""
+    """Reads single records by position."""
 
     def __init__(self, bootstrap: str) -> None:
         from confluent_kafka import Consumer

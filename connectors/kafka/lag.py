@@ -21,9 +21,9 @@ class GroupLag(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KafkaLag:
-    """Reads the lag of ``groups``; blocks for at most ``timeout_s`` a request. It joins none of the groups.
+    """Reads the lag of ``groups``; blocks for at most ``timeout_s`` per request. It joins none of the groups.
 
-    Consumers ask for the offsets: librdkafka's admin request for them ends the whole process by a segmentation fault
+    Consumers request the offsets: librdkafka's admin request for them crashes the process by a segmentation fault
     while a broker that has just started has no coordinator for the group (confluent-kafka 2.16.1).
 
     >>> KafkaLag("127.0.0.1:1", ["signals"], timeout_s=0.2).read()  # doctest: +ELLIPSIS
@@ -41,7 +41,7 @@ class KafkaLag:
         }
 
     def read(self) -> list[GroupLag]:
-        """One entry a group and topic with committed offsets; raises ConnectionError naming the address."""
+        """One entry per group and topic with committed offsets; raises ConnectionError naming the address."""
         from confluent_kafka import KafkaException, TopicPartition
 
         found: list[GroupLag] = []

@@ -63,7 +63,7 @@ class Publisher:
         self._send(topic or self._topics[kind], message.symbol, encode(message), event_ms(message))
 
     def dead(self, letter: DeadLetter, time_ms: int) -> None:
-        """Queue a dead letter, keyed by where it came from."""
+        """Queue a dead letter, keyed by its source."""
         self._send(self._topics[DeadLetter], letter.topic, encode(letter), time_ms)
 
     def _send(self, topic: str, key: str, value: bytes, time_ms: int) -> None:

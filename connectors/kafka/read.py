@@ -11,7 +11,7 @@ from connectors.kafka.security import kafka_client
 
 
 def watermarks(consumer: Any, place: Any, timeout_s: float = 10.0) -> tuple[int, int]:
-    """First and next offset of a partition; one that was made a moment ago may be without a leader yet."""
+    """First and next offset of a partition; a new one may be without a leader yet."""
     from confluent_kafka import KafkaError, KafkaException
 
     passing = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
@@ -43,7 +43,7 @@ def partition_count(bootstrap: str, topic: str, timeout_s: float = 10.0) -> int:
 def read_topic(
     bootstrap: str, topic: str, *, committed_only: bool = True, idle_s: float = 30.0, newest: int | None = None
 ) -> Iterator[tuple[int, int, bytes]]:
-    """``(partition, offset, value)`` of every message the topic holds now, in order within a partition.
+    """``(partition, offset, value)`` of every message now on the topic, in order within a partition.
 
     ``newest`` limits it to about so many of each partition. Raises ConnectionError naming the address or topic. With
     ``committed_only`` records of open or aborted transactions are left out.
@@ -83,11 +83,11 @@ def read_topic(
                     raise ConnectionError(f"topic {topic} at {bootstrap}: {message.error().str()}")
                 heard = time.monotonic()
                 yield message.partition(), message.offset(), message.value() or b""
-            # positions also pass over transaction markers, which are no messages
+            # positions also skip transaction markers, which are not messages
             for at in consumer.position([TopicPartition(topic, partition) for partition in ends]):
                 if at.offset >= ends[at.partition]:
                     del ends[at.partition]
             if ends and time.monotonic() - heard > idle_s:
-                raise ConnectionError(f"topic {topic} at {bootstrap}: nothing came for {idle_s:.0f} s before its end")
+                raise ConnectionError(f"topic {topic} at {bootstrap}: no message for {idle_s:.0f} s before its end")
     finally:
         consumer.close()

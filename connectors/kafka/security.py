@@ -23,7 +23,7 @@ from connectors.secrets import SecretError, secret, secret_file
 
 _PREFIX = "SIGNALS_KAFKA_"
 PASSWORD = f"{_PREFIX}PASSWORD"
-#: Where the classes of the Kafka client lie inside Flink's SQL connector JAR.
+#: Package of the Kafka client's classes inside Flink's SQL connector JAR.
 _SHADED = "org.apache.flink.kafka.shaded.org.apache.kafka.common"
 _LOGIN = {"PLAIN": f"{_SHADED}.security.plain.PlainLoginModule"}
 _SCRAM = f"{_SHADED}.security.scram.ScramLoginModule"
@@ -81,7 +81,7 @@ class KafkaSecurity(BaseSettings):
         if not value:
             raise SecretError(f"{PASSWORD} is missing: set it, or put {PASSWORD.lower()} into SIGNALS_SECRETS_DIR")
         if any(character in value for character in '"\\\r\n'):
-            raise SecretError(f'{PASSWORD} holds a quote ("), backslash or line break: choose one without')
+            raise SecretError(f'{PASSWORD} contains a quote ("), backslash or line break: choose one without')
         return value
 
     def client_options(self) -> dict[str, str]:
@@ -134,7 +134,7 @@ class KafkaSecurity(BaseSettings):
 
 
 def kafka_security() -> KafkaSecurity:
-    """The settings of this process's environment; KafkaSecurityError naming what does not fit."""
+    """The settings of this process's environment; KafkaSecurityError naming what is wrong."""
     known = {_PREFIX + name.upper() for name in KafkaSecurity.model_fields} | {PASSWORD}
     if unknown := sorted(name for name in os.environ if name.startswith(_PREFIX) and name not in known):
         raise KafkaSecurityError(f"{', '.join(unknown)}: not a setting; there are {', '.join(sorted(known))}")

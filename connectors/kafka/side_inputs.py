@@ -1,9 +1,9 @@
-"""News, option summaries and statuses as a log that the features follow, ahead of the bars.
+"""Side inputs of the features: news, option summaries and statuses, read ahead of the bars.
 
-The features of a bar need what was known at its end, and the log of bars and the log of news are read at paces of
-their own: after a restart or in a replay the bars of a year may come before its news. So the operator reads these small
-topics itself. :class:`SideLog` first reads each to the end it had when it was opened, then whatever is new at each
-:meth:`SideLog.poll`; when a bar is to be known is decided by times in the messages alone (``udfs.steps.side_inputs``).
+The features of a bar need what was known at its end, but bars and news are read at different speeds: after a restart or
+in a replay the bars of a year may come before its news. So the operator reads these topics itself. :class:`SideLog`
+first reads each to the end it had when it was opened, then what is new at each :meth:`SideLog.poll`; from which bar on
+a message counts is decided by times in the messages alone (``udfs.steps.side_inputs``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BATCH = 10_000
 
 
 class SideMessage(NamedTuple):
-    """A message and its place in the log (``topic:partition``, offset)."""
+    """A message and its position in the log (``topic:partition``, offset)."""
 
     place: str
     offset: int
@@ -33,7 +33,7 @@ class SideMessage(NamedTuple):
 class SideLog:
     """Follows the topics of ``kinds`` (topic -> message type) from their beginning.
 
-    What is not such a message is passed over: the job's own source carries the same topics and sends those to the
+    Messages of other types are skipped: the job's own source reads the same topics and sends those to the
     dead-letter topic. ConnectionError if the broker does not answer in ``timeout_s``.
     """
 
@@ -71,7 +71,7 @@ class SideLog:
         self._timeout_s = timeout_s
 
     def catch_up(self) -> Iterator[SideMessage]:
-        """Everything up to the ends of the topics; each is reached once."""
+        """Everything up to the ends of the topics; blocks until each end is reached."""
         deadline = time.monotonic() + self._timeout_s
         while self._behind:
             before = len(self._behind)
@@ -83,11 +83,11 @@ class SideLog:
                 raise ConnectionError(f"side inputs: nothing came from {sorted(self._behind)} in {self._timeout_s:g} s")
 
     def poll(self) -> Iterator[SideMessage]:
-        """What has come since the last call; returns at once."""
+        """New messages since the last call; returns at once."""
         return self._read(0)
 
     def close(self) -> None:
-        """Leave the broker."""
+        """Close the consumers."""
         self._consumer.close()
 
     def _read(self, timeout_s: float) -> Iterator[SideMessage]:

@@ -80,7 +80,7 @@ def bars_source(
         "value.raw.charset": "ISO-8859-1",
         "value.fields-include": "EXCEPT_KEY",
         "scan.startup.mode": startup,
-        # How soon partitions that a topic is given in mid-run are noticed (by default 5 min): see
+        # Interval at which added partitions are discovered (by default 5 min): see
         # udfs/state/partitions.py.
         "scan.topic-partition-discovery.interval": "30 s",
     }

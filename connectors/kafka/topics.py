@@ -9,7 +9,7 @@ from connectors.kafka.security import kafka_client
 
 
 def require_broker(bootstrap: str, timeout_s: float = 10) -> None:
-    """Raise ConnectionError naming the address, and why if the broker says, unless a broker answers there."""
+    """Raise ConnectionError naming the address, and the broker's reason if any, unless a broker answers there."""
     told: list[str] = []
 
     def note(error: KafkaError) -> None:
@@ -24,12 +24,12 @@ def require_broker(bootstrap: str, timeout_s: float = 10) -> None:
         reason = told[0] if told else error.args[0].str()
         raise ConnectionError(
             f"no Kafka broker answers at {bootstrap} within {timeout_s:.0f} s ({reason}): start it, set --kafka / "
-            "SIGNALS_KAFKA to its address, or mend SIGNALS_KAFKA_PROTOCOL and what goes with it (docs/deployment.md)"
+            "SIGNALS_KAFKA to its address, or fix SIGNALS_KAFKA_PROTOCOL and the related settings (docs/deployment.md)"
         ) from None
 
 
 def ensure_topics(bootstrap: str, topics: list[str], partitions: int = -1) -> None:
-    """Make the topics that are not there yet (with the broker's default partition count)."""
+    """Create the missing topics (with the broker's default partition count)."""
     admin = AdminClient(kafka_client(bootstrap, log_level=0))
     known = admin.list_topics(timeout=10).topics
     wanted = [NewTopic(name, partitions, -1) for name in topics if name not in known]

@@ -51,7 +51,7 @@ def settings_of(name: str) -> type[VenueSettings]:
 
 
 def capabilities(name: str) -> Capabilities:
-    """What a venue declares of itself; ValueError names the ones that exist."""
+    """What a venue declares; ValueError names the ones that exist."""
     return settings_of(name).capabilities
 
 

@@ -9,7 +9,7 @@ class Backoff:
     """Delays that double from ``least_s`` to ``most_s``, each drawn between half of itself and itself.
 
     A successful login does not reset it: a venue that accepts the login and then refuses the connection would be
-    stormed. Only data does.
+    flooded with retries. Only data does.
 
     >>> backoff = Backoff(1, 8, random.Random(1))
     >>> delays = [backoff.next_s() for _ in range(6)]

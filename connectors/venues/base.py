@@ -1,4 +1,4 @@
-"""What a venue adapter is: pure functions between the venue's frames and ours. No socket, no clock, no state.
+"""Interface of a venue adapter: pure functions between the venue's frames and ours. No socket, no clock, no state.
 
 An adapter converts every unit and time once, here: prices and sizes to float64 in units of the instrument, times to
 epoch milliseconds, symbols to upper case. What it cannot convert becomes a :class:`Reject` with the field and the
@@ -25,14 +25,14 @@ from models.trade.calendar import US_STOCKS
 
 #: Times outside 2000..2100 are a wrong unit (seconds, micro- or nanoseconds), never data.
 TIME_MS_MIN, TIME_MS_MAX = 946_684_800_000, 4_102_444_800_000
-#: The limits for fast decoders, which check them in C; what they refuse is decoded again to say why.
+#: The limits for fast decoders, which check them in C; what they reject is decoded again to find the reason.
 Price = Annotated[float, msgspec.Meta(gt=0, lt=PRICE_MAX)]
 Size = Annotated[float, msgspec.Meta(ge=0, lt=SIZE_MAX)]
 TimeMs = Annotated[int, msgspec.Meta(ge=TIME_MS_MIN, lt=TIME_MS_MAX)]
 
 
 class Reject(msgspec.Struct, frozen=True):
-    """A message that could not be converted: why, which field, its bytes, and its channel where the bytes tell it."""
+    """A message that could not be converted: reason, field, bytes, and its channel if the bytes show it."""
 
     reason: str
     payload: bytes
@@ -41,9 +41,9 @@ class Reject(msgspec.Struct, frozen=True):
 
 
 class ConnectionEvent(msgspec.Struct, frozen=True):
-    """What a venue says about the connection itself.
+    """What a venue reports about the connection itself.
 
-    ``kind``: ``welcome``, ``authenticated``, ``subscribed`` (``channels`` is what is now subscribed, where the venue
+    ``kind``: ``welcome``, ``authenticated``, ``subscribed`` (``channels`` is what is now subscribed, if the venue
     says it), ``error`` (``code`` as the venue writes it), ``shutdown`` (this connection will be cut) or ``info``.
     """
 
@@ -54,14 +54,14 @@ class ConnectionEvent(msgspec.Struct, frozen=True):
 
 
 class Parsed(msgspec.Struct):
-    """What frames became, in their order."""
+    """Result of frames, in their order."""
 
     messages: list[Message] = msgspec.field(default_factory=list)
     rejects: list[Reject] = msgspec.field(default_factory=list)
     connection_events: list[ConnectionEvent] = msgspec.field(default_factory=list)
 
     def extend(self, other: Parsed) -> None:
-        """Append what another frame became."""
+        """Append the result of another frame."""
         self.messages += other.messages
         self.rejects += other.rejects
         self.connection_events += other.connection_events
@@ -73,9 +73,9 @@ class Action(Enum):
     FATAL = "stop: a retry cannot help until the key, plan or feed is changed"
     WAIT = "wait, then try again on the same socket"
     SHRINK = "drop the newest symbols and subscribe again"
-    COOL_DOWN = "leave the venue alone for a while, then reconnect"
+    COOL_DOWN = "pause, then reconnect"
     RECONNECT = "reconnect with backoff"
-    LOG = "note it and carry on"
+    LOG = "log it and continue"
 
 
 class Venue(Protocol):
@@ -83,10 +83,10 @@ class Venue(Protocol):
 
     #: Name on every message.
     source: str
-    #: Whether the venue speaks first, and whether a login answer is awaited.
+    #: Whether the venue sends the first message, and whether a login answer is awaited.
     greets: bool
     authenticates: bool
-    #: Whether trade ids of one symbol are contiguous, so that a gap is provable.
+    #: Whether trade ids of one symbol are contiguous, so that a gap can be detected.
     contiguous_ids: bool
     #: Whether two connections may overlap during a planned reconnect.
     overlaps: bool
@@ -112,7 +112,7 @@ class Venue(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One connection to hold: its adapter, and the symbols of each channel."""
+    """One connection: its adapter, and the symbols of each channel."""
 
     name: str
     adapter: Venue
@@ -126,10 +126,10 @@ class Stream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a venue is and has, declared in its ``venue.py`` as ``Settings.capabilities``.
+    """Properties of a venue, declared in its ``venue.py`` as ``Settings.capabilities``.
 
     ``calendar``: the calendar of its symbols (``exchange_calendars``' name, or ``24/7``). ``asset_class``: what they
-    are. ``sale_conditions``: the tapes' letter of each of its condition codes; None where it sends the letters
+    are. ``sale_conditions``: the tape's code of each of its condition codes; None where it sends the tape's codes
     themselves, empty where its trades carry none. ``minute_bars``: it sends minute bars, which are then published
     instead of built ones unless the settings choose otherwise. ``ordered_ids``: trade ids rise with time within a
     symbol, so that they order trades of the same millisecond. ``splits``: its history announces splits of shares.
@@ -148,20 +148,20 @@ class Capabilities:
 class VenueSettings(BaseModel):
     """What every venue has; a venue adds its host, keys, symbols and channels. Times in seconds.
 
-    ``stale_s`` is the longest sound silence by channel while the market is open.
+    ``stale_s`` is the longest normal silence by channel while the market is open.
     """
 
     model_config = ConfigDict(extra="forbid", validate_default=True)
-    #: What the venue is and has.
+    #: Properties of the venue.
     capabilities: ClassVar[Capabilities] = Capabilities()
 
     symbols: list[str] = Field(default_factory=list)
     channels: list[str] = Field(default_factory=list)
     options: list[str] = Field(default_factory=list, description="underlyings whose option chains are polled")
     options_every_s: float = Field(300, gt=0)
-    splits_every_s: float = Field(21_600, ge=0, description="how often splits are asked for; 0: never")
+    splits_every_s: float = Field(21_600, ge=0, description="seconds between two requests for splits; 0: never")
     news_every_s: float = Field(60, gt=0)
-    calendar: str = Field("", description="exchange calendar that silence is judged by; empty: the venue's own")
+    calendar: str = Field("", description="exchange calendar for silence; empty: the venue's own")
     connect_timeout_s: float = Field(10, gt=0)
     handshake_timeout_s: float = Field(3, gt=0)
     ping_interval_s: float = Field(10, gt=0)
@@ -174,8 +174,8 @@ class VenueSettings(BaseModel):
     lifetime_s: float = Field(0, ge=0, description="replace the connection after this long; 0: never")
     overlap_s: float = Field(10, ge=0, description="longest time two connections overlap while one replaces the other")
     stale_s: dict[str, float] = Field(default_factory=dict)
-    reorder_ms: int = Field(2_000, ge=0, description="patience for late ids before a gap is declared")
-    margin_ms: int = Field(5_000, ge=0, description="how far around an outage history is asked for")
+    reorder_ms: int = Field(2_000, ge=0, description="wait for late ids before a gap is declared")
+    margin_ms: int = Field(5_000, ge=0, description="how far around an outage history is requested")
     remember: int = Field(200_000, gt=0, description="events of a kind remembered to drop repeats (at least so many)")
     frame_bytes_max: int = Field(16 * 2**20, gt=0)
     queue_frames_max: int = Field(100_000, gt=0)
@@ -188,11 +188,11 @@ class VenueSettings(BaseModel):
         return self
 
     def missing(self) -> list[str]:
-        """What must still be set, each with how; empty when ready."""
+        """Settings still missing, each with its remedy; empty when ready."""
         return []
 
     def streams(self) -> list[Stream]:
-        """The connections to hold."""
+        """The connections to keep open."""
         raise NotImplementedError
 
     def history(self) -> History:
@@ -215,7 +215,7 @@ def reveal(secret: SecretStr | None) -> str:
 
 
 def fail(field: str, value: Any, want: str) -> ValueError:
-    """The error of a value that cannot be, as ``field = value: must be ...``."""
+    """The error of an invalid value, as ``field = value: must be ...``."""
     return ValueError(f"{field} = {value!r}: must be {want}")
 
 
@@ -234,7 +234,7 @@ def field_of(reason: str) -> str:
 
 
 def reject(error: Exception, payload: bytes, tags: Tags | None = None) -> Reject:
-    """The reject of this payload for this error; ``tags`` tell its channel."""
+    """The reject of this payload for this error; ``tags`` give its channel."""
     reason = str(error) or type(error).__name__
     return Reject(reason=reason, payload=payload, field=field_of(reason), channel=tags.channel(payload) if tags else "")
 
@@ -290,7 +290,7 @@ def check_size(field: str, size: float) -> None:
 def check_bar(open_: float, high: float, low: float, close: float, volume: float) -> None:
     """Raise ValueError unless the five numbers are prices and a volume, low not above high.
 
-    Open and close outside low and high pass: vendors' own samples hold such bars; whoever computes on bars decides.
+    Open and close outside low and high pass: vendors' own samples contain such bars; consumers of bars decide.
     """
     if not 0 < low <= high < PRICE_MAX:
         raise fail("low, high", (low, high), f"positive, low <= high, below {PRICE_MAX:g}")

@@ -1,4 +1,4 @@
-"""What a venue's history offers. Each method returns messages already marked ``backfilled``, oldest first."""
+"""Interface of a venue's history. Each method returns messages already marked ``backfilled``, oldest first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ M = TypeVar("M", bound=Message)
 
 
 class History:
-    """The base of all: a venue overrides what it has; the rest raises NotImplementedError naming venue and wish."""
+    """The base of all: a venue overrides what it has; the rest raises NotImplementedError naming venue and request."""
 
     source = ""
 
@@ -66,7 +66,7 @@ def split(symbol: str, source: str, day: str, split_to: float, split_from: float
     """A split of ``split_to`` new shares for ``split_from`` old ones.
 
     It takes effect at the midnight that begins ``day`` (``2024-06-10``) in New York, before any trade at the new price;
-    the event's own time is when it was learnt. ValueError names a ratio that cannot be.
+    the event's own time is that of the announcement's arrival. ValueError names an invalid ratio.
 
     >>> known = split("NVDA", "polygon", "2024-06-10", 10, 1, 1_717_000_000_000)
     >>> known.ratio, known.effective_ms

@@ -1,4 +1,4 @@
-"""GET with the manners venues ask for: pages, rate limits, bans, and never a retry of a refused key."""
+"""HTTP GET by venues' rules: pages, rate limits, bans, and never a retry of a refused key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 
 
 class RefusedError(RuntimeError):
-    """The venue refuses the key or the request; asking again cannot help."""
+    """The venue refuses the key or the request; a retry cannot help."""
 
 
 class UnavailableError(RuntimeError):
@@ -20,7 +20,7 @@ class UnavailableError(RuntimeError):
 
 
 def retry_after_s(response: httpx.Response, now_s: float) -> float | None:
-    """How long a response asks to be left alone: ``Retry-After`` (s) or ``X-RateLimit-Reset`` (epoch s).
+    """The pause a response asks for: ``Retry-After`` (s) or ``X-RateLimit-Reset`` (epoch s).
 
     >>> retry_after_s(httpx.Response(429, headers={"Retry-After": "7"}), now_s=0)
     7.0
@@ -59,7 +59,7 @@ class Http:
         problem = ""
         for attempt in range(self._tries):
             ban = self._not_before_s - time.time()
-            if ban > 0:  # 429 and 418 stop every request, not only the one that was told
+            if ban > 0:  # 429 and 418 stop every request, not only the one that received it
                 await self._sleep(min(ban, self._wait_s_max))
             try:
                 response = await self._client.get(url, params=params)

@@ -1,6 +1,6 @@
 """An option chain reduced to one OptionSummary of its underlying. Pure.
 
-Volumes and open interest are sums over the chain, in contracts (None if no contract says any: unknown is not zero).
+Volumes and open interest are sums over the chain, in contracts (None if no contract has any: unknown is not zero).
 ``put_call_ratio`` is put volume over call volume. ``implied_volatility`` is the mean over contracts near the money
 (delta within 0.1 of +-0.5), or the median of the chain where no delta is given.
 """

@@ -1,4 +1,4 @@
-"""What adapters share whose messages carry their kind in a field, the tag: ``T``, ``ev`` or ``e``.
+"""Shared by adapters whose messages carry their kind in a field, the tag: ``T``, ``ev`` or ``e``.
 
 Frames are decoded by a typed decoder, many at once, which checks the limits of the most frequent kind in C. Only where
 that fails, frame by frame, and then message by message, so that one bad message costs no other and its reject says why.
@@ -46,8 +46,8 @@ def condition_texts(value: Conditions) -> tuple[str, ...]:
 class TaggedFrames(ABC):
     """The part of an adapter that parses frames of tagged messages.
 
-    An adapter says how a frame, or many, are decoded fast, what becomes of the decoded messages, and how a frame is
-    read that the fast decoder refused.
+    An adapter defines how a frame, or many, are decoded fast, how decoded messages are converted, and how a frame is
+    read that the fast decoder rejected.
     """
 
     #: The tag's field, and the channel of each tag.
@@ -79,7 +79,7 @@ class TaggedFrames(ABC):
         return parsed
 
     def explain(self, error: Exception, payload: bytes) -> Reject:
-        """The reject of a message for this error; it says which kinds exist when the tag is the trouble."""
+        """The reject of a message for this error; it lists the known kinds if the tag is unknown."""
         tag = self.tags.field
         if "Invalid value" in str(error) and f".{tag}`" in str(error):
             return Reject(reason=f"{error}: {tag} must be one of {self.known_tags}", payload=payload, field=tag)
@@ -99,7 +99,7 @@ class TaggedFrames(ABC):
 
     @abstractmethod
     def _parse_slowly(self, frame: bytes, now_ms: int | None) -> Parsed:
-        """What a frame is that could not be decoded or converted whole."""
+        """Parse a frame that could not be decoded or converted whole."""
 
 
 class TaggedArrays(TaggedFrames):

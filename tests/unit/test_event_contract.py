@@ -17,7 +17,7 @@ from connectors.ingest import connection, supervisor
 from connectors.ingest.dedupe import Dedupe
 from connectors.ingest.feeds import KafkaFeed
 from connectors.ingest.gaps import Gap
-from connectors.ingest.stream_ingest import Intake
+from connectors.ingest.stream_ingest import StreamIngest
 from connectors.settings.signals_job import parse_settings
 from connectors.venues import load
 from connectors.venues.base import Stream, VenueSettings
@@ -59,12 +59,12 @@ def from_ingestion() -> list[Event]:
     sink = Collected()
     settings = VenueSettings(symbols=["AAPL"], channels=["trades", "bars"], calendar="24/7")
     stream = Stream("alpaca", load("alpaca"), {"trades": ["AAPL"], "bars": ["AAPL"]})
-    intake = Intake(stream, settings, sink, calendar("24/7"), AT_MS)
+    ingest = StreamIngest(stream, settings, sink, calendar("24/7"), AT_MS)
     gap = Gap(symbol="AAPL", channel="bars", numbering="minutes", first=AT_MS, last=AT_MS + 2 * MINUTE)
-    intake._gaps.append(gap)
-    intake.gaps(AT_MS)
-    intake.close(gap, 2, AT_MS)
-    intake.give_up(gap, "refused", AT_MS)
+    ingest._gaps.append(gap)
+    ingest.gaps(AT_MS)
+    ingest.close(gap, 2, AT_MS)
+    ingest.give_up(gap, "refused", AT_MS)
     for module, kind, fields in (
         (connection, "Connected", {"channels": {"trades": ["AAPL"]}}),
         (connection, "Stale", {}),
@@ -73,7 +73,7 @@ def from_ingestion() -> list[Event]:
         (supervisor, "Disconnected", {"again_in_s": 0.15}),
         (supervisor, "Refused", {}),
     ):
-        intake.publish_event(getattr(module, kind), AT_MS, "a reason", **fields)
+        ingest.publish_event(getattr(module, kind), AT_MS, "a reason", **fields)
     return [m for m in sink.messages if isinstance(m, Event)]
 
 

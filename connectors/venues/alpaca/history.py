@@ -1,4 +1,4 @@
-"""Alpaca's history: ``data.alpaca.markets``. 200 requests a minute on the basic plan; page tokens.
+"""Alpaca's history: ``data.alpaca.markets``. 200 requests per minute on the basic plan; page tokens.
 
 Traps: ``limit`` counts rows in all, not by symbol; news is sorted by update time (an edit moves an article); option
 snapshots carry neither volume nor open interest, so volumes come from the day's option bars; a split's ``payable_date``
@@ -22,7 +22,7 @@ from models.events import Split
 from models.messages import TIMEFRAME_MS, Bar, News, OptionSummary, Quote, Trade
 
 _TIMEFRAMES = {"1m": "1Min", "5m": "5Min", "1h": "1Hour", "1d": "1Day"}
-#: Days ahead for which splits are asked.
+#: Days ahead for which splits are requested.
 SPLIT_DAYS = 60
 #: Contracts in one request for option bars.
 CONTRACTS_MAX = 100

@@ -267,7 +267,7 @@ class Adapter(TaggedArrays):
         }
 
     def url(self) -> str:
-        """One connection for each endpoint: most plans allow no second."""
+        """One connection per endpoint: most plans do not allow a second."""
         return self._url
 
     def login(self) -> str:

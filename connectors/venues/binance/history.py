@@ -1,7 +1,7 @@
 """Binance's history: klines (weight 2) and trades by id (weight 25). 429 means stop, 418 a ban; both say how long.
 
-It has no history of quotes: ``ticker/24hr`` and ``ticker/bookTicker`` give the present only. What an outage swallowed
-of them is declared as a gap and said to be unfilled. It has neither news, options of shares nor splits.
+It has no history of quotes: ``ticker/24hr`` and ``ticker/bookTicker`` give the present only. What an outage lost
+of them is declared as a gap and reported as unfilled. It has neither news, options of shares nor splits.
 """
 
 from __future__ import annotations

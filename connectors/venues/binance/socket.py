@@ -44,9 +44,9 @@ CHANNELS = {
 _TAGS = Tags("e", {"trade": "trades", "aggTrade": "trades", "kline": "bars", "24hrTicker": "ticker"})
 #: Streams in one SUBSCRIBE: short of any frame limit; five frames a second are allowed.
 STREAMS_PER_FRAME = 200
-#: Streams one connection may hold.
+#: Maximum streams of one connection.
 STREAMS_MAX = 1024
-#: Policy by code: 2 invalid request, 3 invalid JSON (both ours to mend), -1121 invalid symbol, 1008 too many messages.
+#: Policy by code: 2 invalid request, 3 invalid JSON (both ours to fix), -1121 invalid symbol, 1008 too many messages.
 POLICY: dict[str, Action] = {
     "2": Action.FATAL,
     "3": Action.FATAL,

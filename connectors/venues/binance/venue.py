@@ -34,7 +34,7 @@ class Settings(VenueSettings):
     stale_s: dict[str, float] = {"trades": 300, "ticker": 30}
 
     def streams(self) -> list[Stream]:
-        """The symbols split so that no connection holds more than :data:`STREAMS_MAX` streams."""
+        """The symbols split so that no connection has more than :data:`STREAMS_MAX` streams."""
         each = max(1, STREAMS_MAX // max(1, len(self.channels)))
         return [
             Stream(

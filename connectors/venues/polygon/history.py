@@ -87,7 +87,7 @@ class PolygonHistory(History):
         return self._messages(symbol, events)
 
     def _messages(self, symbol: str, events: list[dict[str, Any]]) -> list[Any]:
-        """Rows of history, written as the socket's events, through the socket's own parser."""
+        """Rows of history, written as the socket's events, by the socket's own parser."""
         parsed = self._adapter.parse(msgspec.json.encode(events), int(time.time() * 1000))
         if parsed.rejects:
             raise ValueError(f"{self.source} history of {symbol}: {parsed.rejects[0].reason}")

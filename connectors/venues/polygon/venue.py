@@ -13,7 +13,7 @@ from connectors.venues.polygon.socket import Adapter
 
 __all__ = ["Adapter", "Settings"]
 
-#: Polygon's numbers for the tapes' letters.
+#: Polygon's numbers for the tapes' codes.
 SALE_CONDITIONS: dict[str, str] = {
     "2": "W", "5": "G", "7": "C", "10": "4", "12": "T", "13": "U", "15": "M", "16": "Q", "20": "N", "21": "H",
     "22": "P", "29": "R", "32": "Z", "33": "Z", "37": "I", "38": "9", "52": "V", "53": "7",

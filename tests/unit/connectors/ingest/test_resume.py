@@ -1,4 +1,4 @@
-"""After a restart: what came meanwhile is a gap, what was published is not doubled. Intake alone, a sink in memory."""
+"""After a restart: what came meanwhile is a gap, what was published is not doubled. Sink in memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from connectors.ingest.gaps import Gap
-from connectors.ingest.stream_ingest import Intake
+from connectors.ingest.stream_ingest import StreamIngest
 from connectors.settings.ingest import load
 from models.events import Connected, Disconnected, Event, GapFilled, GapUnfilled
 from models.messages import Message, Quote
@@ -20,22 +20,22 @@ from simulators.harness import Collected
 NOW = 1_700_000_000_000
 
 
-def intake(venue: str, sink: Collected, **options: Any) -> Intake:
+def ingest(venue: str, sink: Collected, **options: Any) -> StreamIngest:
     section = {"symbols": ["AAPL", "MSFT"], "channels": ["trades", "bars", "quotes"], "reorder_ms": 0, "margin_ms": 0}
     if venue != "binance":
         section["key"] = "k"
     settings = load(None, venues=[venue], **{venue: section | options}).venue(venue)
-    return Intake(settings.streams()[0], settings, sink, calendar("24/7"), NOW)
+    return StreamIngest(settings.streams()[0], settings, sink, calendar("24/7"), NOW)
 
 
 def some(venue: str, count: int) -> list[Message]:
     return [msgspec.structs.replace(m, source=venue) for m in itertools.islice(trades("AAPL"), count)]
 
 
-def restarted(venue: str, first: Collected) -> tuple[Intake, Collected, list[Gap]]:
-    """A new intake that was given what the first published."""
+def restarted(venue: str, first: Collected) -> tuple[StreamIngest, Collected, list[Gap]]:
+    """A new ingest that was given what the first published."""
     sink = Collected()
-    again = intake(venue, sink)
+    again = ingest(venue, sink)
     for message in first.messages:
         again.remember(message, NOW)
     return again, sink, again.resume(NOW)
@@ -45,7 +45,7 @@ def restarted(venue: str, first: Collected) -> tuple[Intake, Collected, list[Gap
 def test_trades_missed_while_down_are_a_gap_and_known_ones_are_not_doubled(venue: str) -> None:
     sink = Collected()
     events = some(venue, 30)
-    intake(venue, sink).accept(events[:10], NOW)
+    ingest(venue, sink).accept(events[:10], NOW)
     again, sink, unclosed = restarted(venue, sink)
     assert unclosed == []
     again.accept(events[8:10], NOW)  # sent again by the venue
@@ -65,7 +65,7 @@ def test_trades_missed_while_down_are_a_gap_and_known_ones_are_not_doubled(venue
 def test_a_gap_that_was_declared_but_not_filled_is_taken_up_once() -> None:
     sink = Collected()
     events = some("binance", 30)
-    first = intake("binance", sink)
+    first = ingest("binance", sink)
     first.accept(events[:10] + events[15:20], NOW)
     (gap,) = first.gaps(NOW)
     first.fill(gap, events[10:12], NOW)  # killed in the middle of filling
@@ -81,7 +81,7 @@ def test_a_gap_that_was_declared_but_not_filled_is_taken_up_once() -> None:
 def test_what_history_did_not_have_is_not_asked_for_at_each_restart() -> None:
     sink = Collected()
     bars = [msgspec.structs.replace(b, source="alpaca") for b in itertools.islice(minutes("AAPL"), 10)]
-    first = intake("alpaca", sink)
+    first = ingest("alpaca", sink)
     first.accept(bars[:3] + bars[5:8], NOW)
     (gap,) = first.gaps(NOW)
     first.close(gap, first.fill(gap, [bars[3]], NOW), NOW)
@@ -100,7 +100,7 @@ def test_quotes_are_missed_too() -> None:
         Quote(symbol="AAPL", source="binance", timestamp_ms=START_MS + n, bid_price=1.0 + n, last_price=1.0)
         for n in range(9)
     ]
-    intake("binance", sink).accept(quotes[:3], NOW)
+    ingest("binance", sink).accept(quotes[:3], NOW)
     again, sink, _ = restarted("binance", sink)
     again.accept(quotes[6:], NOW)
     (gap,) = again.gaps(NOW)
@@ -110,7 +110,7 @@ def test_quotes_are_missed_too() -> None:
 def test_a_bar_published_before_is_revised_not_repeated() -> None:
     sink = Collected()
     bar = msgspec.structs.replace(next(minutes("AAPL")), source="polygon")
-    intake("polygon", sink).accept([bar], NOW)
+    ingest("polygon", sink).accept([bar], NOW)
     again, sink, _ = restarted("polygon", sink)
     again.accept([bar, msgspec.structs.replace(bar, volume=1.0)], NOW)
     assert [(b.revision, b.volume) for b in sink.bars] == [(1, 1.0)]
@@ -120,7 +120,7 @@ def test_how_many_events_are_remembered_is_a_setting() -> None:
     events = some("polygon", 40)
     for remember, repeats in ((1000, 0), (4, 40)):
         sink = Collected()
-        one = intake("polygon", sink, remember=remember)
+        one = ingest("polygon", sink, remember=remember)
         for event in events + events:
             one.accept([event], NOW)
         assert len(sink.trade_ids) == 40 + repeats
@@ -145,7 +145,7 @@ def test_a_long_gap_is_asked_for_in_parts() -> None:
 
 def test_the_report_is_what_the_system_page_shows() -> None:
     sink = Collected()
-    one = intake("binance", sink)
+    one = ingest("binance", sink)
     assert one.report()["state"] == "starting"
     live = [msgspec.structs.replace(m, timestamp_ms=NOW - 120) for m in some("binance", 3)]
     one.accept([*live, live[0]], NOW)
