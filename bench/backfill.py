@@ -26,6 +26,7 @@ from bench.features import YEAR_MINUTES, minutes, year_seconds  # noqa: E402
 from bench.machine import description  # noqa: E402
 from bench.processes import ProcessorTime, end  # noqa: E402
 from bench.topics import PARTITIONS, count, create_stamped, stamps  # noqa: E402
+from connectors.kafka.partitioner import kafka_producer  # noqa: E402
 
 SYMBOLS, BATCH_SYMBOLS = 50, 500
 
@@ -37,7 +38,7 @@ def publish(bootstrap: str, topic: str, length: int) -> int:
     from models.messages import Bar, encode
 
     producer = Producer(
-        {"bootstrap.servers": bootstrap, "linger.ms": 20, "enable.idempotence": True, "batch.size": 1_000_000,
+        kafka_producer(bootstrap) | {"linger.ms": 20, "enable.idempotence": True, "batch.size": 1_000_000,
          "queue.buffering.max.messages": 1_000_000}
     )  # fmt: skip
     table = minutes(length, SYMBOLS)

@@ -21,6 +21,7 @@ import numpy as np
 
 from bench.machine import description
 from cli.local.servers import Broker, PythonProcess
+from connectors.kafka.partitioner import kafka_producer
 from models.messages import Bar, FeatureRow, decode, encode
 
 MINUTE = 60_000
@@ -33,7 +34,7 @@ def trickle(
     """Minute bars of 20 symbols, one after the other; ``sent`` receives the time of each."""
     from confluent_kafka import Producer
 
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
+    producer = Producer(kafka_producer(bootstrap) | {"linger.ms": 0})
     price, number = 100.0, 0
     rng = np.random.default_rng(7)
     while not stop.is_set():

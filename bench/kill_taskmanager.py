@@ -34,7 +34,8 @@ from bench.cluster import rest, start, state_of
 from bench.machine import description
 from cli.local.servers import Broker, FlinkCluster
 from connectors.files.bars import read_bars
-from connectors.kafka.read import read_topic
+from connectors.kafka.partitioner import kafka_producer
+from connectors.kafka.read import read_to_end
 from connectors.paths import ROOT
 from models.messages import Bar, Outcome, Signal, decode, encode
 
@@ -87,10 +88,8 @@ def publish(bootstrap: str, topic: str, bars: list[Bar]) -> None:
     """Bars to their topic, keyed by symbol, in event time."""
     from confluent_kafka import Producer
 
-    # Idempotent: otherwise a batch that is resent, as right after a topic was created, follows later ones.
-    producer = Producer(
-        {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 20, "enable.idempotence": True}
-    )
+    # Idempotent: else a batch that is sent again, as right after a topic was made, comes behind the ones after it.
+    producer = Producer(kafka_producer(bootstrap) | {"linger.ms": 20, "enable.idempotence": True})
     for bar in bars:
         while True:
             try:
@@ -211,7 +210,7 @@ def count(bootstrap: str, topic: str) -> int:
 
 def identified(bootstrap: str, topic: str) -> Iterator[tuple[str, bytes]]:
     """Each committed record's identity, and its bytes without the wall clock."""
-    for *_, value in read_topic(bootstrap, topic):
+    for *_, value in read_to_end(bootstrap, topic):
         if topic.endswith("signal-outcomes"):
             one = decode(value, Outcome)
             yield f"{one.signal_id} {one.revision} {one.updated_ms}", value

@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from bench.topics import create_stamped
+from connectors.kafka.partitioner import kafka_producer
 
 FIRST_MS = 1_699_972_200_000  # 2023-11-14 09:30 in New York
 
@@ -140,8 +141,8 @@ class Market:
         self._minute = 0
         self.sent: dict[tuple[str, int], int] = {}
         self.producer = Producer(
-            {
-                "bootstrap.servers": bootstrap,
+            kafka_producer(bootstrap)
+            | {
                 "linger.ms": 5,  # as ingestion publishes (connectors/kafka/publisher.py)
                 "compression.type": "lz4",
                 "enable.idempotence": True,

@@ -33,12 +33,12 @@ RUNS = ((1, 1), (2, 1), (4, 2))
 
 def output(bootstrap: str, prefix: str) -> dict[str, bytes]:
     """Every row and signal by its identity; RuntimeError if one came twice."""
-    from connectors.kafka.read import read_topic
+    from connectors.kafka.read import read_to_end
     from models.messages import FeatureRow, decode
 
     held: dict[str, bytes] = {}
     read = 0
-    for *_, value in read_topic(bootstrap, f"{prefix}features"):
+    for *_, value in read_to_end(bootstrap, f"{prefix}features"):
         row = decode(value, FeatureRow)
         held[f"{row.symbol} {row.start_ms}"] = value
         read += 1

@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 from bench import cluster as flink  # noqa: E402
 from bench.kill_taskmanager import count  # noqa: E402
 from bench.machine import description  # noqa: E402
+from connectors.kafka.partitioner import kafka_producer  # noqa: E402
 
 #: Configuration of each backend, in addition to ``flink-conf/config.yaml``.
 BACKENDS: dict[str, dict[str, str]] = {
@@ -57,7 +58,7 @@ class Bursts:
         from confluent_kafka import Producer
 
         self._producer = Producer(
-            {"bootstrap.servers": bootstrap, "linger.ms": 20, "enable.idempotence": True, "log_level": 0}
+            kafka_producer(bootstrap) | {"linger.ms": 20, "enable.idempotence": True, "log_level": 0}
         )
         self._topic, self._symbols, self.minute = topic, symbols, 0
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from connectors.kafka.partitioner import kafka_producer
 from models.messages import Bar, encode
 
 PARTITIONS = 4
@@ -41,7 +42,7 @@ def publish(bootstrap: str, topic: str, minutes: int, symbols: int, only: int | 
     from confluent_kafka import Producer
 
     producer = Producer(
-        {"bootstrap.servers": bootstrap, "linger.ms": 20, "enable.idempotence": True, "batch.size": 1_000_000,
+        kafka_producer(bootstrap) | {"linger.ms": 20, "enable.idempotence": True, "batch.size": 1_000_000,
          "queue.buffering.max.messages": 1_000_000}
     )  # fmt: skip
     sent = 0

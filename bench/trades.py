@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from bench.machine import description  # noqa: E402
 from bench.topics import FIRST_MS, PARTITIONS, create_stamped, stamps  # noqa: E402
+from connectors.kafka.partitioner import kafka_producer  # noqa: E402
 
 TRADES, BARS = "market-data-trades", "market-data-bars"
 
@@ -37,7 +38,7 @@ def publish(bootstrap: str, trades: int, symbols: int, minutes: int) -> float:
 
     rng = np.random.default_rng(7)
     producer = Producer(
-        {"bootstrap.servers": bootstrap, "linger.ms": 20, "enable.idempotence": True, "batch.size": 1_000_000,
+        kafka_producer(bootstrap) | {"linger.ms": 20, "enable.idempotence": True, "batch.size": 1_000_000,
          "queue.buffering.max.messages": 2_000_000}
     )  # fmt: skip
     prices = np.full(symbols, 100.0)
@@ -65,11 +66,11 @@ def counted(bootstrap: str) -> tuple[int, int, float, float]:
     """Bars, the trades in them, and the broker's stamps of the first and last, in seconds."""
     import msgspec
 
-    from connectors.kafka.read import read_topic
+    from connectors.kafka.read import read_to_end
     from models.messages import Bar
 
     decode = msgspec.json.Decoder(Bar).decode
-    bars = [decode(value) for *_, value in read_topic(bootstrap, BARS)]
+    bars = [decode(value) for *_, value in read_to_end(bootstrap, BARS)]
     _, first_s, last_s = stamps(bootstrap, BARS)
     return len(bars), sum(bar.trade_count or 0 for bar in bars), first_s, last_s
 

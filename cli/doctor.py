@@ -61,6 +61,7 @@ def findings(kafka: str = "", redis: str = "", venues: str = "", ports: Sequence
         yield _free(port)
     if kafka:
         yield _address("Kafka", lambda: _require_broker(kafka))
+        yield _partitioner(kafka)
     if redis:
         yield _address("Redis", lambda: _require_redis(redis))
         yield _clocks_agree(redis)
@@ -249,6 +250,21 @@ def _address(name: str, check: Callable[[], None]) -> Finding:
     except ConnectionError as error:
         return Finding(name, False, str(error), "start it, or correct the address")
     return Finding(name, True, "answers")
+
+
+def _partitioner(kafka: str) -> Finding:
+    """Whether the newest keys of market data lie where every producer of this version puts them."""
+    from connectors.kafka.partitioner import PARTITIONER, PartitionerError, require_partitioner
+    from models.messages import TOPICS
+
+    topics = [name for name in TOPICS.values() if name.startswith("market-data-")]
+    try:
+        require_partitioner(kafka, topics, accepted=False)
+    except PartitionerError as error:
+        return Finding("Partitions", False, str(error), "docs/upgrades.md, From 0.1 to this version")
+    except ConnectionError as error:
+        return Finding("Partitions", False, str(error), "see the line above")
+    return Finding("Partitions", True, f"keys of market data follow {PARTITIONER}", "")
 
 
 def _require_broker(kafka: str) -> None:

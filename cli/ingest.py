@@ -143,6 +143,9 @@ def ingest(
     metrics_port: Annotated[int, typer.Option(help="port of /metrics; 0: a free port, printed")] = -1,
     metrics_host: Annotated[str, typer.Option(help="address on which /metrics is served")] = "",
     redis: Annotated[str, typer.Option(help="redis://host:port/0: report each venue to the relay's system page")] = "",
+    accept_partitioner: Annotated[
+        bool, typer.Option(help="go on with topics whose keys another partitioner dealt, once every job has read them")
+    ] = False,
     check: Annotated[bool, typer.Option(help="only report what is missing")] = False,
 ) -> None:
     """Ingest market data into Kafka from every configured source, until Ctrl-C.
@@ -162,6 +165,8 @@ def ingest(
         overrides["metrics_port"] = metrics_port
     if redis:
         overrides["redis"] = redis
+    if accept_partitioner:
+        overrides["accept_partitioner"] = True
     try:
         settings = load(config, **overrides)
         settings.require()

@@ -56,7 +56,7 @@ def _send(kind: str, kafka: str, symbol: str, groups: int, effective_ms: int | N
 
     from confluent_kafka import Producer
 
-    from connectors.kafka.security import kafka_client
+    from connectors.kafka.partitioner import kafka_producer
     from connectors.kafka.topics import ensure_topics, require_broker
     from models.messages import encode
     from models.signals.protections import KillSwitch
@@ -71,7 +71,7 @@ def _send(kind: str, kafka: str, symbol: str, groups: int, effective_ms: int | N
     except ConnectionError as error:
         typer.echo(f"signals: {error}", err=True)
         raise typer.Exit(2) from None
-    producer = Producer(kafka_client(kafka, partitioner="murmur2_random"))
+    producer = Producer(kafka_producer(kafka))
     for key in keys:
         producer.produce(topic, encode(message), key, timestamp=max(at_ms, 0))
     if producer.flush(30):

@@ -105,9 +105,9 @@ def _read_history(file: Path | None, kafka: str, topic: str, redis: str) -> list
 
             return read_outcomes(file)
         if kafka:
-            from connectors.kafka.read import read_topic
+            from connectors.kafka.read import read_to_end
 
-            return [decode(value, Outcome) for _, _, value in read_topic(kafka, topic)]
+            return [decode(value, Outcome) for _, _, value in read_to_end(kafka, topic)]
         return _from_redis(redis)
     except (ValueError, ConnectionError) as error:
         raise _wrong(str(error)) from None
@@ -237,10 +237,10 @@ def verify_record(
 
             read = read_signals(signals)
         else:
-            from connectors.kafka.read import read_topic
+            from connectors.kafka.read import read_to_end
             from models.messages import Signal, decode
 
-            read = [decode(value, Signal) for _, _, value in read_topic(kafka, topic)]
+            read = [decode(value, Signal) for _, _, value in read_to_end(kafka, topic)]
         if heads is not None and heads.exists():
             kept = msgspec.json.decode(heads.read_bytes(), type=dict[str, str])
         elif heads is not None and not save_heads:

@@ -19,6 +19,7 @@ from connectors.ingest.feeds import MappingError
 from connectors.ingest.metrics import REGISTRY
 from connectors.ingest.stream_ingest import CHECK_TOPIC
 from connectors.ingest.supervisor import run
+from connectors.kafka.partitioner import require_partitioner
 from connectors.kafka.topics import ensure_topics, require_broker
 from connectors.logs import configure_logs
 from connectors.redis.client import require_redis
@@ -48,6 +49,7 @@ def prepare(settings: Base) -> None:
         require_redis(settings.redis)
     market_data = [name for name in TOPICS.values() if name.startswith("market-data-")]
     ensure_topics(settings.kafka, [*market_data, CHECK_TOPIC, "dead-letter"])
+    require_partitioner(settings.kafka, [*market_data, CHECK_TOPIC], settings.accept_partitioner)
     server, _ = start_http_server(settings.metrics_port, addr=settings.metrics_host, registry=REGISTRY)
     print(f"metrics: http://{settings.metrics_host}:{server.server_port}/metrics", flush=True)
     freeze_startup_objects()  # messages contain no cycles, so collections can be rare

@@ -5,6 +5,7 @@ from __future__ import annotations
 from confluent_kafka import Consumer, Producer
 
 from bench.engines.work import Work, arguments, decode_bars
+from connectors.kafka.partitioner import kafka_producer
 
 #: Bars per iteration.
 BATCH = 2_000
@@ -20,7 +21,7 @@ def main() -> None:
          "enable.auto.commit": False}
     )  # fmt: skip
     producer = Producer(
-        {"bootstrap.servers": given.kafka, "linger.ms": 5, "batch.size": 1_000_000,
+        kafka_producer(given.kafka) | {"linger.ms": 5, "batch.size": 1_000_000,
          "queue.buffering.max.messages": 1_000_000}
     )  # fmt: skip
     consumer.subscribe([given.bars_topic])

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,26 +69,9 @@ def through_flink(
 
 def read_features(bootstrap: str, topic: str = "features") -> list[FeatureRow]:
     """Every row on the topic, to its end."""
-    from confluent_kafka import Consumer, TopicPartition
+    from connectors.kafka.read import read_to_end
 
-    from connectors.kafka.security import kafka_client
-
-    consumer = Consumer(kafka_client(bootstrap, group_id=f"parity-{time.time_ns()}", log_level=0))
-    try:
-        partitions = [TopicPartition(topic, p, 0) for p in consumer.list_topics(topic).topics[topic].partitions]
-        ends = {p.partition: consumer.get_watermark_offsets(p)[1] for p in partitions}
-        consumer.assign(partitions)
-        found: list[FeatureRow] = []
-        total = sum(ends.values())
-        deadline = time.monotonic() + 60
-        while len(found) < total and time.monotonic() < deadline:
-            for message in consumer.consume(10_000, timeout=1):
-                value = message.value()
-                if message.error() is None and value is not None:
-                    found.append(decode(value, FeatureRow))
-        return found
-    finally:
-        consumer.close()
+    return [decode(value, FeatureRow) for *_, value in read_to_end(bootstrap, topic)]
 
 
 def compare(table: pd.DataFrame, found: list[FeatureRow]) -> Answer:

@@ -30,7 +30,7 @@ from connectors.ingest.gaps import Gap
 from connectors.ingest.sentiment import Scorer, scorer, text_of
 from connectors.ingest.stream_ingest import CHECK_TOPIC, Sink, StreamIngest
 from connectors.kafka.publisher import Publisher
-from connectors.kafka.read import read_topic
+from connectors.kafka.read import read_to_end
 from connectors.kafka.security import kafka_client
 from connectors.redis.client import connect
 from connectors.redis.status import SystemStatus
@@ -259,7 +259,7 @@ async def resume(holds: list[Held], dedupes: dict[str, Dedupe], bootstrap: str, 
 
     def read(kind: type[Message], topic: str) -> None:
         nonlocal count
-        for _, _, value in read_topic(bootstrap, topic, committed_only=False, newest=newest):
+        for _, _, value in read_to_end(bootstrap, topic, committed_only=False, newest=newest):
             with contextlib.suppress(msgspec.DecodeError):
                 message = decode(value, kind)
                 for ingest in by_source.get(message.source, ()):

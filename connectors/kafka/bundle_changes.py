@@ -7,14 +7,14 @@ waits for the broker's acknowledgement: the message is stored, or an error names
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import Any
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from connectors.kafka.read import watermarks
+from connectors.kafka.partitioner import kafka_producer
+from connectors.kafka.read import NoTopicError, read_to_end
 from connectors.kafka.security import kafka_client
 from models.messages import encode
 from models.serving.rollout import ROLLOUT_TOPIC, RolloutMessage, parse_message
@@ -48,7 +48,7 @@ def announce(
         else:
             stored.append(record.offset())
 
-    producer = Producer(kafka_client(bootstrap, enable_idempotence=True, acks="all"))
+    producer = Producer(kafka_producer(bootstrap, enable_idempotence=True, acks="all"))
     producer.produce(topic, encode(message), partition=0, on_delivery=delivered)
     producer.flush(timeout_s)
     if not stored:
@@ -69,25 +69,12 @@ def history(bootstrap: str, topic: str = ROLLOUT_TOPIC, timeout_s: float = 10.0)
 
 
 def records(bootstrap: str, topic: str = ROLLOUT_TOPIC, timeout_s: float = 10.0) -> list[tuple[int, bytes]]:
-    """The topic's messages as (offset, bytes), in order; empty if it does not exist."""
-    consumer = Consumer(kafka_client(bootstrap, group_id="signals-bundle-list", enable_auto_commit=False))
+    """All of the topic's messages as (offset, bytes), in order; empty if it does not exist.
+
+    ConnectionError if they do not come in time: a job that knows only some changes would score with the wrong bundle.
+    """
     try:
-        if topic not in consumer.list_topics(timeout=timeout_s).topics:
-            return []
-        place = TopicPartition(topic, 0)
-        first, end = watermarks(consumer, place, timeout_s)
-        consumer.assign([TopicPartition(topic, 0, first)])
-        found: list[tuple[int, bytes]] = []
-        deadline = time.monotonic() + timeout_s
-        following = first
-        while following < end and time.monotonic() < deadline:
-            record = consumer.poll(0.5)
-            if record is None or record.error():
-                continue
-            following = record.offset() + 1
-            found.append((record.offset(), record.value() or b""))
-        return found
-    except KafkaException as error:
-        raise ConnectionError(f"Kafka at {bootstrap}: {error.args[0].str()}: is the broker running there?") from None
-    finally:
-        consumer.close()
+        whole = read_to_end(bootstrap, topic, committed_only=False, idle_s=timeout_s, timeout_s=timeout_s)
+        return [(offset, value) for _, offset, value in whole]
+    except NoTopicError:
+        return []

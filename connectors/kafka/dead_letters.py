@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from connectors.kafka.read import read_topic
+from connectors.kafka.partitioner import kafka_producer
+from connectors.kafka.read import NoTopicError, read_to_end
 from connectors.kafka.security import kafka_client
 from connectors.kafka.topics import ensure_topics, require_broker
 from models.messages import TOPICS, DeadLetter, decode, encode
@@ -71,11 +72,11 @@ def read_letters(bootstrap: str, topic: str = TOPIC) -> tuple[list[Letter], int]
     """Every dead letter on the topic, and how many other records. ConnectionError without a broker."""
     require_broker(bootstrap)
     try:
-        marked = {mark.content for *_, value in read_topic(bootstrap, MARKS) if (mark := _mark(value))}
-    except ConnectionError:  # there is no such topic: nothing was requeued yet
+        marked = {mark.content for *_, value in read_to_end(bootstrap, MARKS) if (mark := _mark(value))}
+    except NoTopicError:  # nothing was put back yet
         marked = set()
     found, unreadable = [], 0
-    for partition, offset, value in read_topic(bootstrap, topic):
+    for partition, offset, value in read_to_end(bootstrap, topic):
         try:
             letter = decode(value, DeadLetter)
             payload = base64.b64decode(letter.payload_base64, validate=True)
@@ -135,7 +136,7 @@ def requeue(
     from confluent_kafka import Producer
 
     ensure_topics(bootstrap, [MARKS], partitions=1)
-    producer = Producer(kafka_client(bootstrap, enable_idempotence=True, partitioner="murmur2_random", log_level=0))
+    producer = Producer(kafka_producer(bootstrap, enable_idempotence=True, log_level=0))
     with _Originals(bootstrap) as originals:
         for one in letters:
             if one.requeued and not again:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from connectors.kafka.security import kafka_client
+from connectors.kafka.partitioner import kafka_producer
 from models.events import Event
 from models.messages import TOPICS, Bar, DeadLetter, Message, News, encode
 
@@ -39,7 +39,7 @@ class Publisher:
         self._failure = ""
         self._pending = 0
         self._producer = Producer(
-            kafka_client(bootstrap)
+            kafka_producer(bootstrap)
             | {
                 "enable.idempotence": True,
                 "linger.ms": 5,

@@ -40,15 +40,49 @@ def partition_count(bootstrap: str, topic: str, timeout_s: float = 10.0) -> int:
     return len(known.partitions)
 
 
-def read_topic(
-    bootstrap: str, topic: str, *, committed_only: bool = True, idle_s: float = 30.0, newest: int | None = None
+class NoTopicError(ConnectionError):
+    """The broker has no such topic."""
+
+
+def read_to_end(
+    bootstrap: str,
+    topic: str,
+    *,
+    committed_only: bool = True,
+    idle_s: float = 30.0,
+    newest: int | None = None,
+    timeout_s: float = 10.0,
 ) -> Iterator[tuple[int, int, bytes]]:
     """``(partition, offset, value)`` of every message now on the topic, in order within a partition.
 
-    ``newest`` limits it to about so many of each partition. Raises ConnectionError naming the address or topic. With
-    ``committed_only`` records of open or aborted transactions are left out.
+    ``newest`` limits it to about so many of each partition. With ``committed_only`` records of open or aborted
+    transactions are left out. Raises NoTopicError if there is no such topic, and ConnectionError, naming address,
+    topic, partitions and how far they were read, if the broker does not answer in ``timeout_s`` or nothing comes for
+    ``idle_s``: what is returned is always the whole.
     """
-    from confluent_kafka import Consumer, KafkaException, TopicPartition
+    consumer, ends = _open(bootstrap, topic, committed_only, newest, timeout_s)
+    try:
+        for record in _drain(consumer, bootstrap, topic, ends, idle_s):
+            yield record.partition(), record.offset(), record.value() or b""
+    finally:
+        consumer.close()
+
+
+def newest_records(bootstrap: str, topic: str, count: int, timeout_s: float = 10.0) -> tuple[list[Any], int]:
+    """About ``count`` newest records of each partition, as the client has them, and the number of partitions."""
+    consumer, ends = _open(bootstrap, topic, False, count, timeout_s)
+    try:
+        partitions = len(consumer.list_topics(topic, timeout=timeout_s).topics[topic].partitions)
+        return list(_drain(consumer, bootstrap, topic, ends, timeout_s)), partitions
+    finally:
+        consumer.close()
+
+
+def _open(
+    bootstrap: str, topic: str, committed_only: bool, newest: int | None, timeout_s: float
+) -> tuple[Any, dict[int, int]]:
+    """A consumer assigned to every partition that holds something, and the offset at which each ends now."""
+    from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
     consumer = Consumer(
         kafka_client(
@@ -61,33 +95,50 @@ def read_topic(
         )
     )
     try:
-        try:
-            known = consumer.list_topics(topic, timeout=10).topics[topic]
-        except KafkaException as error:
-            raise ConnectionError(
-                f"no Kafka broker answers at {bootstrap} ({error.args[0].str()}): start it, or pass its address"
-            ) from None
+        known = consumer.list_topics(topic, timeout=timeout_s).topics[topic]
         if known.error is not None:
-            raise ConnectionError(f"topic {topic} at {bootstrap}: {known.error.str()}")
+            missing = known.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+            kind = NoTopicError if missing else ConnectionError
+            raise kind(f"topic {topic} at {bootstrap}: {known.error.str()}")
         starts, ends = {}, {}
         for partition in known.partitions:
-            low, high = watermarks(consumer, TopicPartition(topic, partition))
+            low, high = watermarks(consumer, TopicPartition(topic, partition), timeout_s)
             if high > low:
                 starts[partition] = low if newest is None else max(low, high - newest)
                 ends[partition] = high
         consumer.assign([TopicPartition(topic, partition, start) for partition, start in starts.items()])
-        heard = time.monotonic()
-        while ends:
-            for message in consumer.consume(10_000, timeout=0.5):
-                if message.error() is not None:
-                    raise ConnectionError(f"topic {topic} at {bootstrap}: {message.error().str()}")
-                heard = time.monotonic()
-                yield message.partition(), message.offset(), message.value() or b""
-            # positions also skip transaction markers, which are not messages
-            for at in consumer.position([TopicPartition(topic, partition) for partition in ends]):
-                if at.offset >= ends[at.partition]:
-                    del ends[at.partition]
-            if ends and time.monotonic() - heard > idle_s:
-                raise ConnectionError(f"topic {topic} at {bootstrap}: no message for {idle_s:.0f} s before its end")
-    finally:
+        return consumer, ends
+    except KafkaException as error:
         consumer.close()
+        raise ConnectionError(
+            f"no Kafka broker answers at {bootstrap} ({error.args[0].str()}): start it, or pass its address"
+        ) from None
+    except BaseException:
+        consumer.close()
+        raise
+
+
+def _drain(consumer: Any, bootstrap: str, topic: str, ends: dict[int, int], idle_s: float) -> Iterator[Any]:
+    """Every record up to ``ends``; ConnectionError if nothing comes for ``idle_s``."""
+    from confluent_kafka import KafkaException, TopicPartition
+
+    left = dict(ends)
+    read_at_s = time.monotonic()
+    while left:
+        for record in consumer.consume(10_000, timeout=min(0.5, idle_s)):
+            if record.error() is not None:
+                raise ConnectionError(f"topic {topic} at {bootstrap}: {record.error().str()}")
+            read_at_s = time.monotonic()
+            yield record
+        # positions also pass over transaction markers, which are no messages
+        try:
+            reached = {at.partition: at.offset for at in consumer.position([TopicPartition(topic, p) for p in left])}
+        except KafkaException as error:
+            raise ConnectionError(f"topic {topic} at {bootstrap}: {error.args[0].str()}") from None
+        left = {partition: end for partition, end in left.items() if reached[partition] < end}
+        if left and time.monotonic() - read_at_s > idle_s:
+            behind = ", ".join(f"partition {n} read to {max(reached[n], 0)} of {end}" for n, end in left.items())
+            raise ConnectionError(
+                f"topic {topic} at {bootstrap}: nothing came for {idle_s:g} s before its end ({behind}): the broker is "
+                "overloaded or a partition has no leader; try again when `signals doctor` finds it sound"
+            )

@@ -106,6 +106,7 @@ class Base(BaseSettings):
     metrics_port: int = Field(0, ge=0, le=65535, description="0: a free port, printed at start")
     redis: str = Field("", description="redis://host:port/0: report venues to the relay's system page; empty: do not")
     resume: bool = Field(True, description="find what was missed while ingestion was down, from its own topics")
+    accept_partitioner: bool = Field(False, description="go on with topics whose keys another partitioner dealt")
     resume_records: int = Field(50_000, gt=0, description="newest records of each partition read for that")
 
     @field_validator("venues")

@@ -41,6 +41,9 @@ class JobSettings(StreamSettings):
         description="accept state built on another number of partitions of the bars topic; this is its number now; "
         "only when every bar from before the change was read (docs/runbook.md)",
     )
+    accept_partitioner: bool = Field(
+        False, description="replay a log with one key in two partitions: what comes late is a dead letter"
+    )
     emit_from_ms: int | None = Field(
         None, description="write only what follows from bars that end at or after this (epoch ms); earlier ones warm up"
     )

@@ -21,6 +21,9 @@ UNREADABLE = (ValueError, RecursionError)
 
 _raws = msgspec.json.Decoder(list[msgspec.Raw])
 
+#: A decoded message: one of the venue's structs.
+Item = Any
+
 
 class _Numbers(dict[int, str]):
     def __missing__(self, number: int) -> str:
@@ -86,15 +89,15 @@ class TaggedFrames(ABC):
         return reject(error, payload, self.tags)
 
     @abstractmethod
-    def _decode(self, frame: bytes) -> list[Any]:
+    def _decode(self, frame: bytes) -> list[Item]:
         """The messages of one frame."""
 
     @abstractmethod
-    def _decode_many(self, frames: list[bytes]) -> list[list[Any]]:
+    def _decode_many(self, frames: list[bytes]) -> list[list[Item]]:
         """The messages of all frames in their order, in lists; raises ValueError unless every frame is in them."""
 
     @abstractmethod
-    def _take(self, items: list[Any], now_ms: int | None, parsed: Parsed) -> None:
+    def _take(self, items: list[Item], now_ms: int | None, parsed: Parsed) -> None:
         """Convert decoded messages and append them; raises ValueError naming the first that cannot be converted."""
 
     @abstractmethod
@@ -106,16 +109,16 @@ class TaggedArrays(TaggedFrames):
     """Frames that are arrays of tagged messages; a recorded message may stand without its array."""
 
     #: Decodes one message, its limits unchecked; a frame; and an array of frames.
-    item_decoder: ClassVar[msgspec.json.Decoder[Any]]
-    frame_decoder: ClassVar[msgspec.json.Decoder[Any]]
-    frames_decoder: ClassVar[msgspec.json.Decoder[Any]]
+    item_decoder: ClassVar[msgspec.json.Decoder[Item]]
+    frame_decoder: ClassVar[msgspec.json.Decoder[Item]]
+    frames_decoder: ClassVar[msgspec.json.Decoder[Item]]
 
-    def _decode(self, frame: bytes) -> list[Any]:
-        items: list[Any] = self.frame_decoder.decode(frame)
+    def _decode(self, frame: bytes) -> list[Item]:
+        items: list[Item] = self.frame_decoder.decode(frame)
         return items
 
-    def _decode_many(self, frames: list[bytes]) -> list[list[Any]]:
-        lists: list[list[Any]] = self.frames_decoder.decode(b"[" + b",".join(frames) + b"]")
+    def _decode_many(self, frames: list[bytes]) -> list[list[Item]]:
+        lists: list[list[Item]] = self.frames_decoder.decode(b"[" + b",".join(frames) + b"]")
         if len(lists) != len(frames):
             raise ValueError(f"{len(frames)} frames hold {len(lists)} arrays")
         return lists

@@ -19,7 +19,7 @@ import redis
 from bench.kill_taskmanager import publish
 from cli.local.servers import RedisServer
 from cli.local.system import System
-from connectors.kafka.read import read_topic
+from connectors.kafka.read import read_to_end
 from connectors.paths import ROOT
 from connectors.redis import keys as redis_keys
 from connectors.redis.bars import unpack
@@ -102,7 +102,7 @@ def calm_run(system: ChaosSystem, bars: list[Bar], folder: Path) -> RedisServer:
 def kept(bootstrap: str, topic: str, kind: type[Any], key: Any, found: Findings | None = None) -> dict[Any, Any]:
     """Each record of a topic by its identity, without the wall clock; a repeat in another form is wrong."""
     held: dict[Any, Any] = {}
-    for *_, value in read_topic(bootstrap, topic):
+    for *_, value in read_to_end(bootstrap, topic):
         one = decode(value, kind)
         if kind is Signal:
             one = msgspec.structs.replace(one, emitted_ms=0)
@@ -142,8 +142,8 @@ def verdicts(outcomes: Iterable[Outcome]) -> dict[str, tuple[Any, ...]]:
 
 
 def corrections(bootstrap: str) -> int:
-    """How many outcomes of the faulty run were corrected later."""
-    every = (decode(value, Outcome) for *_, value in read_topic(bootstrap, "signal-outcomes"))
+    """How many verdicts of the faulty run were corrected later."""
+    every = (decode(value, Outcome) for *_, value in read_to_end(bootstrap, "signal-outcomes"))
     return len({one.signal_id for one in every if one.revision})
 
 
@@ -185,7 +185,7 @@ def compare(
     found.maps("signals", signals, made)
     found.twice("signals", ((s.symbol, s.timeframe, s.created_ms, s.revision) for s in made.values()))
 
-    calm_dead_letters = [decode(value, DeadLetter) for *_, value in read_topic(bootstrap, f"{CALM}dead-letter")]
+    calm_dead_letters = [decode(value, DeadLetter) for *_, value in read_to_end(bootstrap, f"{CALM}dead-letter")]
     unsound = Counter(sound_key(letter) for letter in calm_dead_letters)
     dead_letters = kept(bootstrap, "dead-letter", DeadLetter, dead_letter_key)
     by_itself = {place: one for place, one in dead_letters.items() if place not in injected}
@@ -196,7 +196,7 @@ def compare(
     at_the_end = {name for name, one in signals.items() if end_ms - LATENESS_MS < one.expires_ms <= end_ms}
     words = {}
     for prefix in (CALM, ""):
-        every = (decode(value, Outcome) for *_, value in read_topic(bootstrap, f"{prefix}signal-outcomes"))
+        every = (decode(value, Outcome) for *_, value in read_to_end(bootstrap, f"{prefix}signal-outcomes"))
         words[prefix] = {k: v for k, v in verdicts(every).items() if k not in at_the_end}
     found.maps("outcomes", words[CALM], words[""])
 

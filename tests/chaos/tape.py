@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from bench.kill_taskmanager import real_bars
+from connectors.kafka.partitioner import kafka_producer
 from models.messages import Bar, encode
 
 FEED_TOPIC, BARS_TOPIC = "feed", "market-data-bars"
@@ -44,7 +45,7 @@ def producer(bootstrap: str) -> Any:
     from confluent_kafka import Producer
 
     return Producer(
-        {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5, "message.timeout.ms": 600_000,
+        kafka_producer(bootstrap) | {"enable.idempotence": True, "linger.ms": 5, "message.timeout.ms": 600_000,
          "reconnect.backoff.max.ms": 500, "log_level": 0}
     )  # fmt: skip
 

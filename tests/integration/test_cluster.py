@@ -9,7 +9,7 @@ import pytest
 from bench.cluster import failure_of, rest
 from bench.kill_taskmanager import QUICK
 from cli.local.servers import Broker, FlinkCluster
-from connectors.kafka.read import read_topic
+from connectors.kafka.read import read_to_end
 from connectors.paths import ROOT
 from models.messages import FeatureRow, decode
 from tests.support.job import minute_bars, publish_bars
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 def rows_of(bootstrap: str) -> dict[tuple[str, int], FeatureRow]:
     """Each bar's row; what a restart worked again is the same."""
     try:
-        rows = [decode(value, FeatureRow) for *_, value in read_topic(bootstrap, "cluster-features")]
+        rows = [decode(value, FeatureRow) for *_, value in read_to_end(bootstrap, "cluster-features")]
     except ConnectionError:  # the job has not made its topics yet
         return {}
     return {(row.symbol, row.start_ms): row for row in rows}

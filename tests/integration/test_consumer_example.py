@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from connectors.kafka.partitioner import kafka_producer
 from connectors.paths import ROOT
 from models.messages import Signal, encode
 
@@ -19,7 +20,7 @@ def test_the_readme_consumer_prints_each_signal_once(kafka):
     (example,) = [block for block in blocks if "KafkaConsumer" in block]
     assert len([line for line in example.splitlines() if line.strip()]) <= 15
     kafka.create_topic("readme-signals", partitions=1)
-    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    producer = Producer(kafka_producer(kafka.bootstrap))
     for i in (0, 1, 1, 2):
         made = Signal(
             signal_id=f"{i:024x}-0", symbol=f"S{i}", timeframe="1d", action="buy", confidence=0.725, entry_price=100.0,

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from cli.local.servers import Broker
 from cli.main import app
+from connectors.kafka.partitioner import kafka_producer
 from connectors.kafka.publisher import Publisher
 from connectors.kafka.security import kafka_client
 from models.dead_letters import dead_letter
@@ -48,7 +49,7 @@ def test_messages_are_listed_mended_and_put_back_once(broker: Broker) -> None:
     kafka = ("--kafka", broker.bootstrap)
     broker.create_topic(BARS, partitions=2)
     places: dict[bytes, tuple[int, int]] = {}
-    producer = Producer({"bootstrap.servers": broker.bootstrap})
+    producer = Producer(kafka_producer(broker.bootstrap))
     bodies = [b'{"symbol":"AAPL","close":-1.5}', b'{"symbol":"MSFT","close":-2}', b"\xff\xfe no text"]
     for body in bodies:
         producer.produce(

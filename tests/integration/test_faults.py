@@ -11,7 +11,7 @@ import pytest
 
 from bench.kill_taskmanager import BARS_TOPIC, QUICK, SHORT_QUEUES, Rig, compare, identified, publish, real_bars
 from cli.local.servers import FlinkCluster
-from connectors.kafka.read import read_topic
+from connectors.kafka.read import read_to_end
 from models.messages import Bar, DeadLetter, FeatureRow, Signal, decode, encode
 from models.outcomes.tracker import Tracker
 from udfs.frames.groups import group_of
@@ -39,8 +39,8 @@ def seeded():
 
 def what_became_of_bars(kafka, prefix):
     """(symbol, start) of each bar's row or, for the few that are no sound bars, dead letter."""
-    rows = [decode(value, FeatureRow) for *_, value in read_topic(kafka.bootstrap, f"{prefix}features")]
-    letters = [decode(value, DeadLetter) for *_, value in read_topic(kafka.bootstrap, f"{prefix}dead-letter")]
+    rows = [decode(value, FeatureRow) for *_, value in read_to_end(kafka.bootstrap, f"{prefix}features")]
+    letters = [decode(value, DeadLetter) for *_, value in read_to_end(kafka.bootstrap, f"{prefix}dead-letter")]
     refused = [decode(base64.b64decode(letter.payload_base64), Bar) for letter in letters]
     assert len(refused) < len(rows) / 100
     return [(one.symbol, one.start_ms) for one in (*rows, *refused)]
@@ -61,7 +61,7 @@ def test_in_transactions_no_signal_and_no_row_is_lost_or_there_twice(rig, kafka)
     found = compare(kafka.bootstrap, "once-trading-signals", calm)
     assert found == (len(calm), 0, 0, 0, 0)
     assert sorted(what_became_of_bars(kafka, "once-")) == sorted((bar.symbol, bar.start_ms) for bar in bars)
-    every = sum(1 for _ in read_topic(kafka.bootstrap, "once-features", committed_only=False))
+    every = sum(1 for _ in read_to_end(kafka.bootstrap, "once-features", committed_only=False))
     assert every >= len(bars)
     print(f"{every - len(bars)} rows were in transactions that the kills left open, and were aborted")
 

@@ -14,7 +14,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from cli.local.servers import ROOT, Broker
-from connectors.kafka.read import read_topic
+from connectors.kafka.read import read_to_end
 from models.messages import FeatureRow, decode
 from tests.support.image import FlinkImage
 from tests.support.job import minute_bars, publish_bars
@@ -29,7 +29,7 @@ BARS, OUT = "image-bars", "image-"
 def features(bootstrap: str) -> list[FeatureRow]:
     """The rows there are, each once: after a kill some come again."""
     try:
-        rows = [decode(value, FeatureRow) for *_, value in read_topic(bootstrap, f"{OUT}features")]
+        rows = [decode(value, FeatureRow) for *_, value in read_to_end(bootstrap, f"{OUT}features")]
     except ConnectionError:  # the job has not made its topics yet
         return []
     return list({(row.symbol, row.start_ms): row for row in rows}.values())

@@ -20,6 +20,7 @@ import pytest
 import redis
 
 from cli.local.servers import Broker
+from connectors.kafka.partitioner import kafka_producer
 from connectors.redis.keys import SYSTEM_STATUS
 from models.events import Event, GapEvent
 from models.messages import TOPICS, DeadLetter, Trade, decode
@@ -101,7 +102,7 @@ def test_all_sources_at_once_from_sockets_and_a_kafka_feed(kafka: Broker, redis_
         with Ingest(config, "--kafka", kafka.bootstrap, "--redis", redis_url) as ingest:
             from confluent_kafka import Producer
 
-            producer = Producer({"bootstrap.servers": kafka.bootstrap})
+            producer = Producer(kafka_producer(kafka.bootstrap))
             for number, price in ((1, 5), (1, 5), (2, -5), (3, 6)):
                 producer.produce(topic, b'{"s":"desk1","p":%d,"q":2,"i":%d,"t":1460988000000}' % (price, number), "k")
             producer.flush()

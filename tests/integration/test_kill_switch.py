@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from connectors.kafka.read import read_topic
+from connectors.kafka.read import read_to_end
 from connectors.paths import ROOT
 from models.events import Halt
 from models.messages import FeatureRow, Signal, decode, encode
@@ -30,8 +30,8 @@ def test_no_signal_while_killed_or_halted(kafka) -> None:
         "halt-control", "--replay", "--out-prefix", "halt-",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    signals = [decode(value, Signal) for *_, value in read_topic(kafka.bootstrap, "halt-trading-signals")]
-    rows = [decode(value, FeatureRow) for *_, value in read_topic(kafka.bootstrap, "halt-features")]
+    signals = [decode(value, Signal) for *_, value in read_to_end(kafka.bootstrap, "halt-trading-signals")]
+    rows = [decode(value, FeatureRow) for *_, value in read_to_end(kafka.bootstrap, "halt-features")]
     assert len(rows) == len(bars)
     sides = [one for one in signals if one.action != "hold"]
     assert not [one for one in sides if killed < one.created_ms <= resumed]

@@ -12,7 +12,7 @@ import redis as redis_client
 
 from cli.local.servers import PythonProcess
 from connectors.kafka.bundle_changes import announce
-from connectors.kafka.read import read_topic
+from connectors.kafka.read import read_to_end
 from connectors.redis import keys as redis_keys
 from models.events import Event, Split
 from models.messages import DeadLetter, FeatureRow, News, OptionSummary, Signal, decode, encode
@@ -73,7 +73,7 @@ def topic_of(message):
 
 
 def decoded(kafka, topic, kind):
-    return [decode(value, kind) for *_, value in read_topic(kafka.bootstrap, topic)]
+    return [decode(value, kind) for *_, value in read_to_end(kafka.bootstrap, topic)]
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def test_a_promotion_while_the_job_runs_and_news_for_the_page(kafka, redis_url, 
     client = redis_client.Redis.from_url(redis_url)
     with job:
         publish_bars(kafka.bootstrap, "now-bars", [bar for bar in bars if bar.end_ms <= ends[20]])
-        wait_for(lambda: len(list(read_topic(kafka.bootstrap, "now-features"))) >= 21 * SYMBOLS, job)
+        wait_for(lambda: len(list(read_to_end(kafka.bootstrap, "now-features"))) >= 21 * SYMBOLS, job)
         promotion = RolloutMessage(kind="promote", bundle="minute-day", effective_ms=ends[40])
         announce(kafka.bootstrap, promotion, "now-model-control")
         story = News(symbol="S002", news_id="1", created_ms=ends[20], updated_ms=ends[20], headline="a", sentiment=0.5)
@@ -188,7 +188,7 @@ def test_a_promotion_while_the_job_runs_and_news_for_the_page(kafka, redis_url, 
         publish_bars(kafka.bootstrap, "now-bars", [bar for bar in bars if ends[20] < bar.end_ms <= ends[45]])
         time.sleep(2)  # the system page is told once a second
         publish_bars(kafka.bootstrap, "now-bars", [bar for bar in bars if bar.end_ms > ends[45]])
-        wait_for(lambda: len(list(read_topic(kafka.bootstrap, "now-features"))) >= len(bars), job)
+        wait_for(lambda: len(list(read_to_end(kafka.bootstrap, "now-features"))) >= len(bars), job)
         status = client.hgetall(redis_keys.SYSTEM_STATUS)
     rows = decoded(kafka, "now-features", FeatureRow)
     assert len(rows) == len(bars)

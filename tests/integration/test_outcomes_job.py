@@ -9,7 +9,8 @@ import pytest
 import redis
 
 from cli.local.servers import PythonProcess
-from connectors.kafka.read import read_topic
+from connectors.kafka.partitioner import kafka_producer
+from connectors.kafka.read import read_to_end
 from connectors.paths import ROOT
 from models.events import Split
 from models.messages import Bar, Outcome, Signal, decode, encode
@@ -25,9 +26,7 @@ MINUTE = 60_000
 def publish(broker, topic, messages):
     from confluent_kafka import Producer
 
-    producer = Producer(
-        {"bootstrap.servers": broker.bootstrap, "partitioner": "murmur2_random", "enable.idempotence": True}
-    )
+    producer = Producer(kafka_producer(broker.bootstrap) | {"enable.idempotence": True})
     for message in messages:
         at = getattr(message, "end_ms", None) or getattr(message, "created_ms", None) or message.timestamp_ms
         producer.produce(topic, encode(message), message.symbol, timestamp=at)
@@ -36,7 +35,7 @@ def publish(broker, topic, messages):
 
 
 def outcomes_of(broker, topic):
-    return [decode(value, Outcome) for _, _, value in read_topic(broker.bootstrap, topic)]
+    return [decode(value, Outcome) for _, _, value in read_to_end(broker.bootstrap, topic)]
 
 
 def identity(one):
@@ -86,7 +85,7 @@ def test_a_replay_equals_the_pure_tracker_in_kafka_and_redis(kafka, redis_url, t
         key: decode(value, Outcome) for s in ("AAPL", "MSFT") for key, value in client.hgetall(f"outcomes:{s}").items()
     }
     assert {one.signal_id: one.status for one in held.values()} == {name: one.status for name, one in last.items()}
-    assert list(read_topic(kafka.bootstrap, "tracked-dead-letter")) == []
+    assert list(read_to_end(kafka.bootstrap, "tracked-dead-letter")) == []
 
 
 def bar(symbol, start, price=100.0, **changes):

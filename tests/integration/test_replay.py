@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from cli.local.servers import PythonProcess
-from connectors.kafka.read import read_topic
+from connectors.kafka.read import read_to_end
 from connectors.paths import ROOT
 from models.events import Halt
 from models.messages import FeatureRow, Signal, decode, encode
@@ -27,12 +27,12 @@ def signals_on(kafka, topic):
     """The signals of a topic in its own order, without their wall clock."""
     return [
         msgspec.structs.replace(decode(value, Signal), emitted_ms=0)
-        for *_, value in sorted(read_topic(kafka.bootstrap, topic))
+        for *_, value in sorted(read_to_end(kafka.bootstrap, topic))
     ]
 
 
 def rows_on(kafka, topic):
-    return [decode(value, FeatureRow) for *_, value in read_topic(kafka.bootstrap, topic)]
+    return [decode(value, FeatureRow) for *_, value in read_to_end(kafka.bootstrap, topic)]
 
 
 def cli(*arguments):

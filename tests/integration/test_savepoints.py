@@ -14,7 +14,7 @@ import pytest
 from bench import cluster as flink
 from bench.kill_taskmanager import publish
 from cli.local.servers import FlinkCluster
-from connectors.kafka.read import read_topic
+from connectors.kafka.read import read_to_end
 from connectors.paths import ROOT
 from models.messages import FeatureRow, Signal, decode
 from models.serving.bundle import bundle_folder, write_bundle
@@ -179,7 +179,7 @@ def test_a_family_is_added_and_the_bundle_swapped_across_a_savepoint(rig, kafka,
                     assert np.isclose(row.values[i], np.mean(closes), rtol=1e-12)
     # one record of signals across the swap: each links to the one before it, whichever bundle said that
     said = [
-        [decode(value, Signal) for *_, value in sorted(read_topic(kafka.bootstrap, f"{prefix}trading-signals"))]
+        [decode(value, Signal) for *_, value in sorted(read_to_end(kafka.bootstrap, f"{prefix}trading-signals"))]
         for prefix in ("narrow-", "wide-")
     ]
     assert verify([*said[0], *said[1]]).problems == []

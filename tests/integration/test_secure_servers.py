@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from connectors.kafka.publisher import Publisher
-from connectors.kafka.read import read_topic
+from connectors.kafka.read import read_to_end
 from connectors.kafka.topics import ensure_topics, require_broker
 from connectors.redis.client import connect, connect_asyncio, require_redis
 from models.messages import FeatureRow, decode
@@ -66,7 +66,7 @@ def test_the_job_reads_and_writes_with_sign_in_and_tls(
     publisher.flush()
     done = run_job("--kafka", broker.address, "--redis", redis_url, "--bars-topic", "secure-bars", "--replay")
     assert done.returncode == 0, done.stderr[-4000:]
-    rows = [decode(value, FeatureRow) for *_, value in read_topic(broker.address, "features")]
+    rows = [decode(value, FeatureRow) for *_, value in read_to_end(broker.address, "features")]
     assert {(row.symbol, row.start_ms) for row in rows} == {(bar.symbol, bar.start_ms) for bar in bars}
     assert connect(redis_url).exists("features:S000:1m")
     assert PASSWORD not in done.stdout + done.stderr

@@ -14,7 +14,7 @@ import pytest
 import redis as redis_client
 
 from cli.local.servers import Broker
-from connectors.kafka.read import read_topic
+from connectors.kafka.read import read_to_end
 from connectors.paths import ROOT
 from connectors.redis import keys as redis_keys
 from models.messages import DeadLetter, FeatureRow, Signal, decode, encode
@@ -48,9 +48,9 @@ def replayed(kafka: Broker, redis_server):
         "--out-prefix", "replay-", "--frame-offsets", "700",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = [decode(value, FeatureRow) for *_, value in read_topic(kafka.bootstrap, "replay-features")]
-    letters = [decode(value, DeadLetter) for *_, value in read_topic(kafka.bootstrap, "replay-dead-letter")]
-    signals = [decode(value, Signal) for *_, value in read_topic(kafka.bootstrap, "replay-trading-signals")]
+    rows = [decode(value, FeatureRow) for *_, value in read_to_end(kafka.bootstrap, "replay-features")]
+    letters = [decode(value, DeadLetter) for *_, value in read_to_end(kafka.bootstrap, "replay-dead-letter")]
+    signals = [decode(value, Signal) for *_, value in read_to_end(kafka.bootstrap, "replay-trading-signals")]
     return bars, bad, rows, letters, signals, redis_client.Redis.from_url(redis_server.url)
 
 
@@ -124,7 +124,7 @@ def test_a_second_replay_gives_the_same_signals_and_changes_nothing_in_redis(rep
         "--out-prefix", "again-", "--frame-offsets", "1900", "--parallelism", "2",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    again = [decode(value, Signal) for *_, value in read_topic(kafka.bootstrap, "again-trading-signals")]
+    again = [decode(value, Signal) for *_, value in read_to_end(kafka.bootstrap, "again-trading-signals")]
     assert without_clock(again) == without_clock(signals)
     assert store.xlen(redis_keys.SIGNALS_STREAM) == before
 
@@ -139,11 +139,11 @@ def test_a_range_of_the_log_replays_to_the_same_signals_and_an_unbroken_record(r
         cwd=ROOT, text=True, capture_output=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    again = [decode(value, Signal) for *_, value in read_topic(kafka.bootstrap, "range-trading-signals")]
+    again = [decode(value, Signal) for *_, value in read_to_end(kafka.bootstrap, "range-trading-signals")]
     wanted = [one for one in signals if begin <= one.created_ms < end]
     assert wanted
     assert without_clock(again) == without_clock(wanted)
-    some = [decode(value, FeatureRow) for *_, value in read_topic(kafka.bootstrap, "range-features")]
+    some = [decode(value, FeatureRow) for *_, value in read_to_end(kafka.bootstrap, "range-features")]
     key = attrgetter("symbol", "end_ms")
     assert sorted(some, key=key) == sorted((row for row in rows if begin <= row.end_ms < end), key=key)
 

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from connectors.kafka.read import read_topic
+from connectors.kafka.read import read_to_end
 from connectors.paths import ROOT
 from models.messages import FeatureRow, decode
 from tests.support.job import minute_bars, publish_bars
@@ -66,7 +66,7 @@ def system(tmp_path: Path) -> Iterator[System]:
 
 def features(kafka: str) -> set[tuple[str, int]]:
     try:
-        rows = [decode(value, FeatureRow) for *_, value in read_topic(kafka, "features")]
+        rows = [decode(value, FeatureRow) for *_, value in read_to_end(kafka, "features")]
     except ConnectionError:
         return set()
     return {(row.symbol, row.start_ms) for row in rows}

@@ -6,6 +6,7 @@ import sys
 import uuid
 from collections.abc import Iterable
 
+from connectors.kafka.partitioner import kafka_producer
 from connectors.paths import ROOT
 from models.messages import Bar, encode
 
@@ -36,7 +37,7 @@ def publish(bootstrap: str, topic: str, messages: Iterable[tuple[str, bytes, int
     """Produce (key, value, timestamp_ms) in order and wait until they are on the broker."""
     from confluent_kafka import Producer
 
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 20, "enable.idempotence": True})
+    producer = Producer(kafka_producer(bootstrap) | {"linger.ms": 20, "enable.idempotence": True})
     for number, (key, value, stamp) in enumerate(messages):
         producer.produce(topic, value, key, timestamp=stamp)
         if number % 5000 == 0:

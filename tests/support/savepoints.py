@@ -12,7 +12,8 @@ import msgspec
 from bench import cluster as flink
 from bench.kill_taskmanager import count, identified, publish, real_bars
 from cli.local.servers import Broker, FlinkCluster
-from connectors.kafka.read import read_topic
+from connectors.kafka.partitioner import kafka_producer
+from connectors.kafka.read import read_to_end
 from connectors.paths import ROOT
 from models.messages import Bar, FeatureRow, Signal, decode, encode
 from models.outcomes.tracker import Tracker
@@ -110,9 +111,7 @@ def put_signals(broker: Broker, signals: Iterable[bytes]) -> None:
     """The signals that the outcomes follow, on their topic."""
     from confluent_kafka import Producer
 
-    producer = Producer(
-        {"bootstrap.servers": broker.bootstrap, "partitioner": "murmur2_random", "enable.idempotence": True}
-    )
+    producer = Producer(kafka_producer(broker.bootstrap) | {"enable.idempotence": True})
     for line in signals:
         one = msgspec.json.decode(line)
         producer.produce(f"{PREFIX}signals", line, one["symbol"], timestamp=one["created_ms"])
@@ -190,7 +189,7 @@ def records(broker: Broker, prefix: str, job: str) -> tuple[dict[str, bytes], in
 
 def rows(broker: Broker, topic: str) -> Iterator[tuple[str, bytes]]:
     """Each feature row's identity, and its bytes."""
-    for *_, value in read_topic(broker.bootstrap, topic):
+    for *_, value in read_to_end(broker.bootstrap, topic):
         row = decode(value, FeatureRow)
         yield f"{row.symbol} {row.start_ms}", value
 

@@ -35,7 +35,7 @@ from udfs.kernel.compiler import BAR_COLUMNS, DUPLICATE, LATE, REVISED, VERDICTS
 from udfs.operators.context import instance_number
 from udfs.operators.jvm_encoding import carrier
 from udfs.operators.log import OperatorLog
-from udfs.state.partitions import check_count, check_places
+from udfs.state.partitions import TwoPartitionsError, check_count, check_partitioner, check_places
 from udfs.state.series import GroupsState, SeriesStates
 from udfs.steps.bundle_plan import BundlePlan
 from udfs.steps.side_inputs import SideInput, SideInputs, deal, due_ms
@@ -112,7 +112,9 @@ class FrameFeatures(KeyedBroadcastProcessFunction):  # type: ignore[misc]
             self._log_restored,
         )
         self._built_on = runtime_context.get_state(ValueStateDescriptor("partitions", Types.INT()))
+        self._dealt_by = runtime_context.get_state(ValueStateDescriptor("partitioner", Types.STRING()))
         self._checked: set[int] = set()
+        self._partition_of: dict[str, str] = {}
         self._heard = runtime_context.get_state(ValueStateDescriptor("side_places", Types.STRING()))
         self._groups = GroupsState(
             runtime_context.get_state(ValueStateDescriptor("groups", Types.STRING())), settings.groups
@@ -200,7 +202,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         group, topic = int(value[0]), self._settings.bars_topic
         messages, places, side_messages = separate_bars(value[1], value[2], topic)
         parsed = self._reader.read(group, messages, places) if places else ParsedFrame.empty()
-        self._check_partitions(group, parsed.places)
+        self._check_partitions(group, parsed)
         self._groups.require(group)
         known = self._states.of_group(group)
         self._note(self._side_log.poll())
@@ -261,15 +263,23 @@ class FrameFeatures(KeyedBroadcastProcessFunction):  # type: ignore[misc]
     def _row(self, frame: FeatureFrame) -> Row:
         return Row(frame.group, self._carrier.wrap(pack(frame)))
 
-    def _check_partitions(self, group: int, places: list[str]) -> None:
+    def _check_partitions(self, group: int, parsed: ParsedFrame) -> None:
         topic = self._settings.bars_topic
         if group not in self._checked:
             before = self._built_on.value()
             now = check_count(topic, before, self._partitions, self._settings.accept_partitions)
             if now != before:
                 self._built_on.update(now)
+            dealt_by = self._dealt_by.value()
+            if (kept := check_partitioner(topic, dealt_by)) != dealt_by:
+                self._dealt_by.update(kept)
             self._checked.add(group)
-        check_places(topic, places, self._partitions)
+        check_places(topic, parsed.places, self._partitions)
+        if self._settings.replay and not self._settings.accept_partitioner:
+            for bar, place in zip(parsed.bars, parsed.places, strict=True):
+                partition = place.partition(":")[0]
+                if (known := self._partition_of.setdefault(bar.symbol, partition)) != partition:
+                    raise TwoPartitionsError(topic, bar.symbol, known, partition)
 
     def _run(
         self,

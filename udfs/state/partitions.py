@@ -36,6 +36,35 @@ def check_count(topic: str, before: int | None, now: int, accepted: int | None =
     raise PartitionsChangedError(topic, before, now)
 
 
+#: The partitioner that the bars of a state were dealt by. State of version 0.1 does not say: it takes this one.
+PARTITIONER = "murmur2_random"
+
+
+def check_partitioner(topic: str, before: str | None) -> str:
+    """The partitioner that the state stands for from now on; RuntimeError if it was built on another.
+
+    >>> check_partitioner("bars", None), check_partitioner("bars", "murmur2_random")
+    ('murmur2_random', 'murmur2_random')
+    """
+    if before in (None, PARTITIONER):
+        return PARTITIONER
+    raise RuntimeError(
+        f"topic {topic}: this job's state was built on keys dealt by {before!r}, this program reads {PARTITIONER!r}: "
+        "start the program that took the savepoint, or begin without it from the log (docs/upgrades.md)"
+    )
+
+
+class TwoPartitionsError(RuntimeError):
+    """A replayed log holds one key in two partitions."""
+
+    def __init__(self, topic: str, key: str, one: str, other: str) -> None:
+        super().__init__(
+            f"topic {topic}: bars of {key!r} lie in partitions {one} and {other}: it was written with two "
+            "partitioners, and a replay cannot know their order. Replay each range on its own (--from, --to), or pass "
+            "--accept-partitioner to read both: what then comes late is a dead letter (docs/upgrades.md)"
+        )
+
+
 def check_places(topic: str, places: Iterable[str], count: int) -> None:
     """Refuse a frame (``partition:offset`` of each message) that holds messages of a partition made since the start.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import httpx
@@ -13,6 +13,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsS
 from connectors.secrets import secrets_folder
 from relay.push.delivery import Attempt
 from relay.push.note import Note
+
+#: JSON fields: a stored target, or what is shown of it.
+Fields = dict[str, Any]
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -78,25 +81,25 @@ class Channel(ABC):
     def describe(self) -> Description:
         """How the page offers the channel."""
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Fields:
         """Fields of its own in the answer of ``GET /api/push``."""
         return {}
 
-    async def accept(self, target: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    async def accept(self, target: Any) -> tuple[Fields, Fields]:
         """The address to store for a new target, and what to show its user this once.
 
         Raises ValueError naming the field, and the remedy, for a target that cannot be delivered to.
         """
-        address: dict[str, Any] = msgspec.to_builtins(target)
+        address: Fields = msgspec.to_builtins(target)
         del address["channel"]
         return address, {}
 
     @abstractmethod
-    def shown(self, address: Mapping[str, Any]) -> str | int:
+    def shown(self, address: Fields) -> str | int:
         """What its user may see of a stored address: nothing that is secret."""
 
     @abstractmethod
-    async def deliver(self, address: Mapping[str, Any], note: Note, receipt: str) -> Attempt:
+    async def deliver(self, address: Fields, note: Note, receipt: str) -> Attempt:
         """Send the note once and return the result; the channel decides whether to retry.
 
         ``receipt`` is that of the delivery which this note replaces, or empty. Raises AddressError for an address

@@ -6,7 +6,6 @@ The bot API requires its token in the path; so the HTTP client's own log is off 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -14,7 +13,7 @@ from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from relay.push.channels.base import Channel as BaseChannel
-from relay.push.channels.base import ChannelSettings, Context, Description, Field
+from relay.push.channels.base import ChannelSettings, Context, Description, Field, Fields
 from relay.push.delivery import Attempt, judge
 from relay.push.note import Note
 
@@ -53,21 +52,21 @@ class Channel(BaseChannel):
             channel="telegram", title="Telegram", button="Add chat", fields=[field], available=bool(self._token)
         )
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Fields:
         """``telegram``: whether there is a bot."""
         return {"telegram": bool(self._token)}
 
-    async def accept(self, target: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    async def accept(self, target: Any) -> tuple[Fields, Fields]:
         """Raises ValueError if there is no bot."""
         if not self._token:
             raise ValueError("telegram: this relay has no bot; set SIGNALS_RELAY_TELEGRAM_TOKEN")
         return await super().accept(target)
 
-    def shown(self, address: Mapping[str, Any]) -> str | int:
+    def shown(self, address: Fields) -> str | int:
         """The chat's number."""
         return int(address["chat_id"])
 
-    async def deliver(self, address: Mapping[str, Any], note: Note, receipt: str) -> Attempt:
+    async def deliver(self, address: Fields, note: Note, receipt: str) -> Attempt:
         """Send, or edit the message whose id is ``receipt``; the new receipt is the message's id."""
         text = f"{note.title}\n{note.body}"
         fields: dict[str, object] = {"chat_id": address["chat_id"], "text": text[:4_000]}

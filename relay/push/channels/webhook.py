@@ -10,13 +10,12 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from relay.push.channels.base import Channel as BaseChannel
-from relay.push.channels.base import Description, Field
+from relay.push.channels.base import Description, Field, Fields
 from relay.push.delivery import Attempt, check_address, judge
 from relay.push.note import Note
 
@@ -47,17 +46,17 @@ class Channel(BaseChannel):
         field = Field("url", "Webhook", "url", "https://example.com/signals")
         return Description(channel="webhook", title="Webhook", button="Add webhook", fields=[field])
 
-    async def accept(self, target: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    async def accept(self, target: Any) -> tuple[Fields, Fields]:
         """Store the URL with a new secret, which the user is shown this once."""
         await check_address(target.url, self.context.private_addresses)
         secret = secrets.token_urlsafe(32)
         return {"url": target.url, "secret": secret}, {"secret": secret}
 
-    def shown(self, address: Mapping[str, Any]) -> str | int:
+    def shown(self, address: Fields) -> str | int:
         """The URL, without the secret."""
         return str(address["url"])
 
-    async def deliver(self, address: Mapping[str, Any], note: Note, receipt: str) -> Attempt:
+    async def deliver(self, address: Fields, note: Note, receipt: str) -> Attempt:
         """Post the note's message."""
         url = str(address["url"])
         await check_address(url, self.context.private_addresses)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 import time
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic_settings import SettingsConfigDict
 
 from relay.push.channels.base import Channel as BaseChannel
-from relay.push.channels.base import ChannelSettings, Context, Description
+from relay.push.channels.base import ChannelSettings, Context, Description, Fields
 from relay.push.delivery import Attempt, check_address, judge
 from relay.push.note import Note
 
@@ -126,21 +125,21 @@ class Channel(BaseChannel):
             channel="webpush", title="Browser", button="Notify this browser", server_key=self.vapid.public_key
         )
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Fields:
         """``webpush_key``: what a browser subscribes with."""
         return {"webpush_key": self.vapid.public_key}
 
-    async def accept(self, target: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    async def accept(self, target: Any) -> tuple[Fields, Fields]:
         """Check the browser's keys and where its push service is."""
         check_keys(target.keys)
         await check_address(target.endpoint, self.context.private_addresses)
         return await super().accept(target)
 
-    def shown(self, address: Mapping[str, Any]) -> str | int:
+    def shown(self, address: Fields) -> str | int:
         """The endpoint, without the keys."""
         return str(address["endpoint"])
 
-    async def deliver(self, address: Mapping[str, Any], note: Note, receipt: str) -> Attempt:
+    async def deliver(self, address: Fields, note: Note, receipt: str) -> Attempt:
         """Send the note to the browser's push service; ``Topic`` lets a newer one replace one still waiting there."""
         endpoint, keys = str(address["endpoint"]), address["keys"]
         await check_address(endpoint, self.context.private_addresses)
