@@ -20,7 +20,7 @@ from connectors.kafka.topics import ensure_topics, require_broker
 from connectors.redis.client import require_redis
 from connectors.settings.outcomes_job import OutcomeSettings, parse_outcome_settings
 from udfs.operators.environment import Environment, environment_soon
-from udfs.operators.jvm_encoding import carrier
+from udfs.operators.jvm_encoding import jvm_encoding
 from udfs.operators.outcomes import FollowSignals
 
 
@@ -44,7 +44,7 @@ def build(environment: Environment, settings: OutcomeSettings) -> None:
         .name("follow signals, and write Redis")
     )
     t_env.create_temporary_view("outgoing", t_env.from_data_stream(records))
-    environment.insert("outbox", publish_query("outgoing", carrier(settings.execution_mode).sql_payload))
+    environment.insert("outbox", publish_query("outgoing", jvm_encoding(settings.execution_mode).sql_payload))
 
 
 def check(settings: OutcomeSettings) -> None:

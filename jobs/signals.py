@@ -29,7 +29,7 @@ from udfs.kernel.catalogue import FeatureConfig, feature_set
 from udfs.kernel.compiler import Kernel
 from udfs.operators.environment import Environment, environment_soon
 from udfs.operators.features import CHANGES, FrameFeatures
-from udfs.operators.jvm_encoding import carrier
+from udfs.operators.jvm_encoding import jvm_encoding
 from udfs.operators.score import score_function
 from udfs.operators.signals import FrameSignals
 from udfs.steps.decide_frames import require_features
@@ -85,7 +85,7 @@ def build(environment: Environment, settings: JobSettings) -> None:
         .name("decide, and write Redis")
     )
     t_env.create_temporary_view("outgoing", t_env.from_data_stream(records))
-    environment.insert("outbox", publish_query("outgoing", carrier(settings.execution_mode).sql_payload))
+    environment.insert("outbox", publish_query("outgoing", jvm_encoding(settings.execution_mode).sql_payload))
 
 
 def features_of(settings: JobSettings) -> FeatureConfig:

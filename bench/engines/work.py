@@ -24,7 +24,7 @@ from connectors.settings.signals_job import DEFAULT_BUNDLE
 from models.bar_columns import BAR_COLUMNS, CALENDARS
 from models.messages import Bar
 from models.serving.bundle import columns_of
-from models.serving.bundle_cache import Shelf
+from models.serving.bundle_cache import BundleCache
 from models.serving.drift import DriftMonitor
 from models.signals.emission import load_policy
 from models.signals.outputs import OUTPUT_TOPICS
@@ -110,15 +110,15 @@ class Work:
         self.rows_topic, self.signals_topic = settings.topics["features"], settings.topics["trading-signals"]
         self.kernel = Kernel(FeatureConfig())
         names = self.kernel.names
-        shelf = Shelf(self.kernel.feature_set)
-        self._bundle = bundle = shelf.get(DEFAULT_BUNDLE)
+        cache = BundleCache(self.kernel.feature_set)
+        self._bundle = bundle = cache.get(DEFAULT_BUNDLE)
         self._columns = columns_of(bundle.features, names)
         self._part = Part(DEFAULT_BUNDLE)
         reference = bundle.manifest.reference
         assert reference is not None, "the shipped bundle has a reference sample"
         assert bundle.reference is not None, "the shipped bundle has a reference sample"
         self._drift = DriftMonitor(bundle.features, reference, bundle.reference)
-        self._decider = Decider(shelf.get, self.kernel.feature_set, settings, load_policy(policy))
+        self._decider = Decider(cache.get, self.kernel.feature_set, settings, load_policy(policy))
         self._calendars: dict[str, float] = {}
         self._warm_up()
 

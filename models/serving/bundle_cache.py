@@ -1,7 +1,7 @@
-"""The bundles a process has at hand: each loaded and verified once, the least used dropped.
+"""A process's LRU cache of bundles: each is loaded and verified once.
 
-After a hot swap frames of the old and of the new bundle come mixed for a while, and a shadow runs beside; so a few stay
-loaded.
+For a while after a hot swap, frames of the old and of the new bundle arrive mixed, and a shadow runs alongside; so a few
+stay loaded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from models.serving.feature_set import FeatureSet
 BUNDLES_MAX = 4
 
 
-class Shelf:
+class BundleCache:
     """Bundles by reference: a shipped bundle's name or a folder, as a rollout message names it. For one thread.
 
     ``loaded(bundle, seconds)`` is called after each load.

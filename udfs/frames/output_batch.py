@@ -1,7 +1,7 @@
 """A frame's outgoing messages, as maps of payloads by key: what a frame operator hands to ``connectors.kafka.tables``.
 
 A map, because Flink SQL takes one apart without copying, and nothing is joined in Python to be split again in the JVM
-(an array beside its keys would be copied for every element). A key is once in a map; maps follow each other in the
+(an array alongside its keys would be copied for every element). A key is once in a map; maps follow each other in the
 order in which their keys were added, so that the messages of a symbol keep their order.
 """
 
@@ -37,13 +37,13 @@ class _Topic:
         self.last[key] = at
 
 
-class Outbox:
+class OutputBatch:
     """Outgoing messages; those of one topic and key keep the order in which they were added.
 
-    >>> outbox = Outbox()
+    >>> batch = OutputBatch()
     >>> for key, event_ms, payload in ("AAPL", 1, b"a"), ("MSFT", 1, b"b"), ("AAPL", 2, b"c"), ("AAPL", 1, b"d"):
-    ...     outbox.add("features", key, event_ms, payload)
-    >>> for segment in outbox.segments():
+    ...     batch.add("features", key, event_ms, payload)
+    >>> for segment in batch.segments():
     ...     print(*segment)
     features 1 {'AAPL': b'a', 'MSFT': b'b'}
     features 2 {'AAPL': b'c'}
@@ -61,8 +61,8 @@ class Outbox:
 
     def segments(self) -> Iterator[tuple[str, int, dict[str, bytes]]]:
         """Topic, event time (ms) and payloads by key."""
-        for topic, held in self._topics.items():
-            for event_ms, payloads in held.segments:
+        for topic, kept in self._topics.items():
+            for event_ms, payloads in kept.segments:
                 yield topic, event_ms, payloads
 
     def __len__(self) -> int:

@@ -33,7 +33,7 @@ from udfs.frames.reader import FrameReader, ParsedFrame, Reject, dead_letter
 from udfs.kernel.catalogue import calendar_code
 from udfs.kernel.compiler import BAR_COLUMNS, DUPLICATE, LATE, REVISED, VERDICTS, FeatureConfig, Kernel
 from udfs.operators.context import instance_number
-from udfs.operators.jvm_encoding import carrier
+from udfs.operators.jvm_encoding import jvm_encoding
 from udfs.operators.log import OperatorLog
 from udfs.state.partitions import TwoPartitionsError, check_count, check_partitioner, check_places
 from udfs.state.series import GroupsState, SeriesStates
@@ -91,14 +91,14 @@ class FrameFeatures(KeyedBroadcastProcessFunction):  # type: ignore[misc]
     @property
     def output_type(self) -> TypeInformation:
         """What leaves the operator: symbol group and a packed FeatureFrame."""
-        frame = carrier(self._settings.execution_mode).frame_type
+        frame = jvm_encoding(self._settings.execution_mode).frame_type
         return Types.ROW_NAMED(["symbol_group", "frame"], [Types.INT(), frame])
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Compile the kernel, claim the state, and read the side inputs to their end."""
         keep_packages_readable()
         settings = self._settings
-        self._carrier = carrier(settings.execution_mode)
+        self._encoding = jvm_encoding(settings.execution_mode)
         self._kernel = Kernel(self._config)
         self._reader = FrameReader(settings.groups)
         self._bundle_plan = BundlePlan(
@@ -261,7 +261,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         return computed
 
     def _row(self, frame: FeatureFrame) -> Row:
-        return Row(frame.group, self._carrier.wrap(pack(frame)))
+        return Row(frame.group, self._encoding.wrap(pack(frame)))
 
     def _check_partitions(self, group: int, parsed: ParsedFrame) -> None:
         topic = self._settings.bars_topic

@@ -15,7 +15,7 @@ from pyflink.common import Row, TypeInformation, Types
 from pyflink.table import DataTypes
 from pyflink.table.types import DataType
 
-from udfs.frames.output_batch import Outbox
+from udfs.frames.output_batch import OutputBatch
 
 
 def _same(value: Any) -> Any:
@@ -23,8 +23,8 @@ def _same(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Carrier:
-    """One execution mode's way; ``wrap`` and ``unwrap`` are for frames, ``wrap_json`` for JSON payloads."""
+class JvmEncoding:
+    """One execution mode's encoding; ``wrap`` and ``unwrap`` are for frames, ``wrap_json`` for JSON payloads."""
 
     frame_type: TypeInformation
     frame_data_type: DataType
@@ -36,25 +36,25 @@ class Carrier:
     sql_payload: str
 
     @property
-    def outbox_type(self) -> TypeInformation:
-        """What an operator that fills an outbox yields: topic, event time (ms) and payloads by key."""
+    def output_type(self) -> TypeInformation:
+        """What an operator that fills an output batch yields: topic, event time (ms) and payloads by key."""
         payloads = Types.MAP(Types.STRING(), self.payload_type)
         return Types.ROW_NAMED(["topic", "event_ms", "payloads"], [Types.STRING(), Types.LONG(), payloads])
 
-    def rows(self, outbox: Outbox) -> Iterator[Row]:
-        """The outbox as rows of :attr:`outbox_type`."""
-        for topic, event_ms, payloads in outbox.segments():
+    def rows(self, batch: OutputBatch) -> Iterator[Row]:
+        """The output batch as rows of :attr:`output_type`."""
+        for topic, event_ms, payloads in batch.segments():
             if self.wrap_json is not _same:
                 payloads = {key: self.wrap_json(payload) for key, payload in payloads.items()}
             yield Row(topic, event_ms, payloads)
 
 
-def carrier(execution_mode: str) -> Carrier:
-    """The way of an execution mode, ``thread`` or ``process``."""
+def jvm_encoding(execution_mode: str) -> JvmEncoding:
+    """The encoding of an execution mode, ``thread`` or ``process``."""
     if execution_mode == "thread":
         array = Types.PRIMITIVE_ARRAY(Types.BYTE())
-        return Carrier(array, DataTypes.BYTES(), array, _same, _same, _same, "payload")
-    return Carrier(
+        return JvmEncoding(array, DataTypes.BYTES(), array, _same, _same, _same, "payload")
+    return JvmEncoding(
         Types.STRING(),
         DataTypes.STRING(),
         Types.STRING(),

@@ -20,9 +20,9 @@ from connectors.settings.outcomes_job import OutcomeSettings
 from models.messages import Outcome
 from models.outcomes.performance import latest
 from models.outcomes.tracker import Tracker
-from udfs.frames.output_batch import Outbox
+from udfs.frames.output_batch import OutputBatch
 from udfs.operators.context import instance_number
-from udfs.operators.jvm_encoding import carrier
+from udfs.operators.jvm_encoding import jvm_encoding
 from udfs.operators.log import OperatorLog
 from udfs.state.series import GroupsState
 from udfs.steps.outcome_frames import FollowSettings, OutcomeFrames, changed_records, outdated_keys, restore
@@ -57,14 +57,14 @@ class FollowSignals(KeyedProcessFunction):  # type: ignore[misc]
     @property
     def output_type(self) -> TypeInformation:
         """What leaves the operator: outgoing messages of one topic and event time, by key."""
-        return carrier(self._settings.execution_mode).outbox_type
+        return jvm_encoding(self._settings.execution_mode).output_type
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Claim the state, connect to Redis, compile."""
         keep_packages_readable()
         self._log = OperatorLog("outcomes", instance_number(runtime_context))
         self._frames = OutcomeFrames(follow_settings(self._settings))
-        self._carrier = carrier(self._settings.execution_mode)
+        self._encoding = jvm_encoding(self._settings.execution_mode)
         self._trackers: dict[int, Tracker] = {}
         self._keys: dict[int, set[str]] = {}
         self._timers: dict[int, float] = {}
@@ -120,12 +120,12 @@ class FollowSignals(KeyedProcessFunction):  # type: ignore[misc]
             self._set_timer(group, tracker, ctx)
         yield from self._publish(self._frames.records(told), latest(told))
 
-    def _publish(self, records: Outbox, newest: list[Outcome]) -> Iterator[Row]:
+    def _publish(self, records: OutputBatch, newest: list[Outcome]) -> Iterator[Row]:
         if self._store is not None and newest:
             self._store.write_frame(outcomes=newest)
         self._outcome_count.inc(len(records))
         self._finished_count.inc(sum(one.status != "active" for one in newest))
-        yield from self._carrier.rows(records)
+        yield from self._encoding.rows(records)
 
     def _tracker_of(self, group: int) -> Tracker:
         tracker = self._trackers.get(group)

@@ -14,7 +14,7 @@ from pyflink.table.udf import ScalarFunction, UserDefinedScalarFunctionWrapper, 
 from connectors.gc_tuning import freeze_startup_objects
 from models.serving.feature_set import FeatureSet
 from udfs.frames.codec import FeatureFrame, Part, PartScores, ScoreFrame, pack, unpack_features
-from udfs.operators.jvm_encoding import carrier
+from udfs.operators.jvm_encoding import jvm_encoding
 from udfs.operators.log import OperatorLog
 
 if TYPE_CHECKING:
@@ -40,14 +40,14 @@ class Score(ScalarFunction):  # type: ignore[misc]
 
     def open(self, function_context: FunctionContext) -> None:
         """Load the models, verify them, and run them once so that the first frame does not pay for it."""
-        from models.serving.bundle_cache import Shelf
+        from models.serving.bundle_cache import BundleCache
 
-        self._carrier = carrier(self._mode)
+        self._encoding = jvm_encoding(self._mode)
         self._log = OperatorLog("score", 0)
-        self._shelf = Shelf(self._job, self._log_loaded)
+        self._bundles = BundleCache(self._job, self._log_loaded)
         self._monitors: dict[str, DriftMonitor] = {}
         self._told_s = time.monotonic()
-        bundle = self._shelf.get(self._bundle_name)
+        bundle = self._bundles.get(self._bundle_name)
         for rows in 2, 1:  # one row takes a way of its own
             bundle.score(np.zeros((rows, len(bundle.features))))
         freeze_startup_objects()
@@ -60,7 +60,7 @@ class Score(ScalarFunction):  # type: ignore[misc]
     def eval(self, frames: pd.Series) -> pd.Series:
         """Score a batch of frames together and deal the results out again."""
         began_s = time.perf_counter()
-        unpacked = [unpack_features(self._carrier.unwrap(frame)) for frame in frames]
+        unpacked = [unpack_features(self._encoding.unwrap(frame)) for frame in frames]
         results = [ScoreFrame([], []) for _ in unpacked]
         for reference in dict.fromkeys(part.bundle for frame in unpacked for part in (*frame.parts, *frame.shadows)):
             self._score(reference, unpacked, results)
@@ -70,7 +70,7 @@ class Score(ScalarFunction):  # type: ignore[misc]
             result.score_us, result.scored_ms = spent_us, now_ms
         if results:
             results[-1].drift = drift
-        return pd.Series([self._carrier.wrap(pack(result)) for result in results], dtype=object)
+        return pd.Series([self._encoding.wrap(pack(result)) for result in results], dtype=object)
 
     def _score(self, reference: str, frames: list[FeatureFrame], results: list[ScoreFrame]) -> None:
         """Everything that one bundle is to score in the batch, in one call."""
@@ -84,7 +84,7 @@ class Score(ScalarFunction):  # type: ignore[misc]
             if part.bundle == reference
         ]
         try:
-            bundle = self._shelf.get(reference)
+            bundle = self._bundles.get(reference)
         except BundleError as error:  # it was whole when it was announced: the bars go on without a decision
             if self._log.once("unusable", reference):
                 self._log.warning("bundle cannot be used, its bars have no decision", bundle=reference, reason=error)
@@ -148,6 +148,6 @@ def score_function(bundle: str, job: FeatureSet, execution_mode: str) -> UserDef
     """:class:`Score` as Flink calls it."""
     return udf(
         Score(bundle, job, execution_mode),
-        result_type=carrier(execution_mode).frame_data_type,
+        result_type=jvm_encoding(execution_mode).frame_data_type,
         func_type="pandas",
     )

@@ -27,7 +27,7 @@ from models.signals.protections import ACCOUNT_COLUMNS, Halts
 from udfs.frames.codec import FeatureFrame, ScoreFrame, unpack_features, unpack_scores
 from udfs.frames.latest import latest_values
 from udfs.operators.context import instance_number
-from udfs.operators.jvm_encoding import carrier
+from udfs.operators.jvm_encoding import jvm_encoding
 from udfs.operators.log import OperatorLog
 from udfs.operators.metrics import JobMetrics
 from udfs.state.layout import Layout, as_it_is
@@ -47,26 +47,26 @@ class FrameSignals(KeyedProcessFunction):  # type: ignore[misc]
     @property
     def output_type(self) -> TypeInformation:
         """What leaves the operator: outgoing messages of one topic and event time, by key."""
-        return carrier(self._settings.execution_mode).outbox_type
+        return jvm_encoding(self._settings.execution_mode).output_type
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Load the bundle's rules, connect to Redis, claim the state."""
         keep_packages_readable()
-        from models.serving.bundle_cache import Shelf
+        from models.serving.bundle_cache import BundleCache
         from models.trade.calendar import calendar
         from udfs.steps.decide_frames import Decider, DecideSettings
 
-        self._carrier = carrier(self._settings.execution_mode)
+        self._encoding = jvm_encoding(self._settings.execution_mode)
         self._log = OperatorLog("signals", instance_number(runtime_context))
-        self._shelf = shelf = Shelf(self._job)
-        self._bundle = shelf.get(self._settings.bundle)
+        self._bundles = cache = BundleCache(self._job)
+        self._bundle = cache.get(self._settings.bundle)
         decide = DecideSettings(
             topics={name: self._settings.topic(name) for name in OUTPUT_TOPICS},
             side_topics=self._settings.side_topics,
             feature_rows=self._settings.feature_rows,
             emit_from_ms=self._settings.emit_from_ms or 0,
         )
-        self._decider = Decider(shelf.get, self._job, decide, self._policy)
+        self._decider = Decider(cache.get, self._job, decide, self._policy)
         self._states = SeriesStates(
             runtime_context.get_map_state(MapStateDescriptor("last_said", Types.STRING(), Types.PICKLED_BYTE_ARRAY())),
             self._decider.new_states,
@@ -107,7 +107,7 @@ class FrameSignals(KeyedProcessFunction):  # type: ignore[misc]
 
     def process_element(self, value: Row, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
         """One frame."""
-        unwrap = self._carrier.unwrap
+        unwrap = self._encoding.unwrap
         frame, scores = unpack_features(unwrap(value[1])), unpack_scores(unwrap(value[2]))
         self._states.of_group(frame.group)
         rows = np.fromiter((self._states.row(frame.group, series[:2]) for series in frame.series), np.int64)
@@ -132,12 +132,12 @@ class FrameSignals(KeyedProcessFunction):  # type: ignore[misc]
         self._metrics.count(frame, scores, decided)
         self._note_failures(scores)
         self._report(frame, scores)
-        yield from self._carrier.rows(decided.records)
+        yield from self._encoding.rows(decided.records)
 
     def _note_failures(self, scores: ScoreFrame) -> None:
         """Count and log the models of this operator's bundles that failed: here they explain signals."""
         for reference in {part.part.bundle for part in scores.parts if part.models}:
-            bundle = self._shelf.get(reference)
+            bundle = self._bundles.get(reference)
             if not bundle.failures:
                 continue
             for model, count in bundle.failures.items():
@@ -151,7 +151,7 @@ class FrameSignals(KeyedProcessFunction):  # type: ignore[misc]
         if self._status is None:
             return
         if len(frame) and scores.parts and scores.parts[-1].models:
-            self._bundle = self._shelf.get(scores.parts[-1].part.bundle)
+            self._bundle = self._bundles.get(scores.parts[-1].part.bundle)
             self._status.report(
                 "job",
                 bundle=self._bundle.id,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.serving.bundle import MANIFEST, BundleError, bundle_folder
-from models.serving.bundle_cache import Shelf
+from models.serving.bundle_cache import BundleCache
 from models.serving.feature_set import FeatureSet
 from models.serving.manifest import decode_manifest
 from models.serving.rollout import RolloutMessage, RolloutState, apply, parse_message, split, verify_message
@@ -30,7 +30,7 @@ class BundlePlan:
 
     def __init__(self, initial: str, history: Iterable[tuple[int, bytes]], job: FeatureSet) -> None:
         self._initial, self._history = initial, list(history)
-        self._shelf = Shelf(job)
+        self._bundles = BundleCache(job)
         self._timeframe = decode_manifest(bundle_folder(initial).joinpath(MANIFEST).read_bytes()).timeframe
         self._stored: str | None = ""
         self._state = RolloutState(initial=initial)
@@ -80,7 +80,7 @@ class BundlePlan:
 
     def _verify(self, message: RolloutMessage) -> str:
         try:
-            bundle = self._shelf.get(message.bundle)
+            bundle = self._bundles.get(message.bundle)
         except BundleError as error:
             return str(error)
         return verify_message(message, bundle.manifest, bundle.id)

@@ -28,7 +28,7 @@ from models.signals.outputs import OUTPUT_TOPICS
 from models.signals.protections import Halts
 from models.trade.calendar import calendar
 from udfs.frames.codec import FeatureFrame, Part, PartScores, ScoreFrame
-from udfs.frames.output_batch import Outbox
+from udfs.frames.output_batch import OutputBatch
 from udfs.frames.reader import dead_letter
 from udfs.steps.halts import apply_side_messages
 
@@ -42,7 +42,7 @@ class DecidedFrame(msgspec.Struct):
     ``unknown_events`` counts status events of kinds that this release does not know.
     """
 
-    records: Outbox
+    records: OutputBatch
     signals: list[Signal]
     withheld: dict[str, int]
     news: list[News] = []
@@ -218,7 +218,7 @@ class Decider:
                 withheld[i] = EXPIRED_CAUSE
                 causes["no_models"] -= 1
                 causes[EXPIRED_CAUSE] = causes.get(EXPIRED_CAUSE, 0) + 1
-        records = Outbox()
+        records = OutputBatch()
         signals: list[Signal] = []
         explained = self._explain(values, action, said.emit, verdicts, verdict_of)
         for i in np.flatnonzero(said.emit | (said.cancels >= 0)).tolist():
@@ -349,7 +349,7 @@ class Decider:
 
     def _shadow_rows(
         self,
-        records: Outbox,
+        records: OutputBatch,
         frame: FeatureFrame,
         scores: ScoreFrame,
         verdict: Verdict,
@@ -383,7 +383,7 @@ class Decider:
 
     def _rows(
         self,
-        records: Outbox,
+        records: OutputBatch,
         frame: FeatureFrame,
         bundles: Sequence[str],
         verdict_of: NDArray[np.intp],

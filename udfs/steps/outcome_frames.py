@@ -22,7 +22,7 @@ from models.messages import TIMEFRAME_MS, Outcome, Signal, encode
 from models.outcomes.performance import latest
 from models.outcomes.tracker import Series, Tracker
 from udfs.frames.groups import SEPARATOR
-from udfs.frames.output_batch import Outbox
+from udfs.frames.output_batch import OutputBatch
 from udfs.frames.reader import FrameReader, Reject, dead_letter
 from udfs.state.layout import Layout, as_it_is
 
@@ -47,7 +47,7 @@ _event = EventDecoder()
 class FrameOutcomes(msgspec.Struct):
     """What a frame gave: messages to send, the newest outcome of each signal for Redis, and what was refused."""
 
-    records: Outbox
+    records: OutputBatch
     newest: list[Outcome]
     bars_refused: int = 0
     signals_refused: int = 0
@@ -113,9 +113,9 @@ class OutcomeFrames:
             records.add(self._dead, str(group), now_ms, encode(dead_letter(topic, reject)))
         return FrameOutcomes(records, latest(told), bars_refused, len(rejects))
 
-    def records(self, told: Iterable[Outcome]) -> Outbox:
+    def records(self, told: Iterable[Outcome]) -> OutputBatch:
         """Outcomes as outgoing messages."""
-        records = Outbox()
+        records = OutputBatch()
         for one in told:
             records.add(self._out, one.symbol, one.updated_ms, encode(one))
         return records

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udfs.frames.output_batch import Outbox
-from udfs.operators.jvm_encoding import carrier
+from udfs.frames.output_batch import OutputBatch
+from udfs.operators.jvm_encoding import jvm_encoding
 
 messages = st.lists(
     st.tuples(st.sampled_from(["features", "trading-signals"]), st.sampled_from("ABC"), st.integers(0, 3)), max_size=60
@@ -16,11 +16,11 @@ messages = st.lists(
 
 @given(messages)
 def test_every_message_comes_out_once_and_those_of_a_key_in_order(added):
-    outbox = Outbox()
+    batch = OutputBatch()
     for number, (topic, key, event_ms) in enumerate(added):
-        outbox.add(topic, key, event_ms, str(number).encode())
-    assert len(outbox) == len(added)
-    out = list(outbox)
+        batch.add(topic, key, event_ms, str(number).encode())
+    assert len(batch) == len(added)
+    out = list(batch)
     for topic in "features", "trading-signals":
         for key in "ABC":
             want = [(at, number) for number, (to, of, at) in enumerate(added) if (to, of) == (topic, key)]
@@ -28,21 +28,21 @@ def test_every_message_comes_out_once_and_those_of_a_key_in_order(added):
 
 
 def test_bars_in_order_of_time_need_one_map_a_moment():
-    outbox = Outbox()
+    batch = OutputBatch()
     for minute in range(30):
         for symbol in range(200):
-            outbox.add("features", f"S{symbol}", minute * 60_000, b"{}")
-    assert len(list(outbox.segments())) == 30
+            batch.add("features", f"S{symbol}", minute * 60_000, b"{}")
+    assert len(list(batch.segments())) == 30
 
 
 @pytest.mark.parametrize("mode", ["thread", "process"])
 def test_bytes_come_back_whole_in_each_mode(mode):
     data = random.Random(11).randbytes(1_000)
-    how = carrier(mode)
+    how = jvm_encoding(mode)
     assert how.unwrap(how.wrap(data)) == data
-    outbox = Outbox()
-    outbox.add("features", "A", 5, '{"text":"é"}'.encode())
-    (row,) = how.rows(outbox)
+    batch = OutputBatch()
+    batch.add("features", "A", 5, '{"text":"é"}'.encode())
+    (row,) = how.rows(batch)
     payload = row[2]["A"]
     assert (row[0], row[1]) == ("features", 5)
     assert (payload if isinstance(payload, bytes) else payload.encode()) == '{"text":"é"}'.encode()

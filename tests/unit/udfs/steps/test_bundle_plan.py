@@ -9,7 +9,7 @@ import pytest
 
 from models.messages import FeatureRow, Signal, decode, encode
 from models.serving.bundle import bundle_path, load_bundle
-from models.serving.bundle_cache import Shelf
+from models.serving.bundle_cache import BundleCache
 from models.serving.manifest import encode_manifest
 from models.serving.rollout import RolloutMessage, ShadowScore
 from models.signals.protections import Halts
@@ -122,7 +122,7 @@ def scored(frame, worker=None):
 
 
 def decided(frame, scores):
-    decider = Decider(Shelf(JOB).get, JOB, DecideSettings())
+    decider = Decider(BundleCache(JOB).get, JOB, DecideSettings())
     return decider.decide(
         frame, scores, decider.new_states(1), np.zeros(1, np.int64), decider.new_account(), {"A": ""}, Halts()
     )  # fmt: skip
@@ -212,7 +212,7 @@ def test_an_empty_frame_passes_through():
 
 @pytest.mark.parametrize("bundle", ["daily-swing", "minute-day"])
 def test_the_warm_up_walks_the_whole_way_of_a_signal(bundle):
-    decider = Decider(Shelf(JOB).get, JOB, DecideSettings())
+    decider = Decider(BundleCache(JOB).get, JOB, DecideSettings())
     (signal,) = decider.warm_up(bundle).signals
     assert signal.action == "buy"
     assert signal.features_used
