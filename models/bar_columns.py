@@ -1,4 +1,4 @@
-"""The columns of a matrix of bars, by name: one row a bar, ``float64``.
+"""The columns of a matrix of bars, by name: one row per bar, ``float64``.
 
 The numbers are module constants, which compiled code takes as literals: ``bar[CLOSE]`` costs what ``bar[5]`` does.
 """

@@ -1,8 +1,8 @@
-"""The rules of a sound bar, each once: what it says, how a bar breaks it, and which checkers apply it.
+"""The rules of a sound bar, each once: what it requires, how a bar breaks it, and which checkers apply it.
 
 Five checkers look at bars, each where another thing is known: a venue's adapter sees five numbers, a file's reader sees
 columns, the jobs' frame reader sees whole bars and the matrix of their numbers, compiled code sees one row of that
-matrix. :data:`RULES` says of each which rules it applies, and of every other rule why it does not.
+matrix. :data:`RULES` states which rules each of them applies, and why it does not apply the others.
 ``tests/unit/models/test_bar_rules.py`` holds the checkers to this table, and ``docs/bar-rules.md`` is printed from it:
 ``python -m models.bar_rules > docs/bar-rules.md``.
 
@@ -42,15 +42,15 @@ CHECKERS: dict[str, str] = {
 }
 
 #: How a bar breaks a rule, as (field, reason); None where it does not. The number is when the bar was received, in ms.
-Verdict = tuple[str, str] | None
-Judge = Callable[[Bar, float], Verdict]
+Breach = tuple[str, str] | None
+Judge = Callable[[Bar, float], Breach]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One rule.
 
-    ``field`` names the field or fields it is about, ``says`` what holds of a sound bar, ``judge`` how a bar breaks it.
+    ``field`` names the field or fields it is about, ``says`` what a sound bar meets, ``judge`` how a bar breaks it.
     ``skipped`` maps a checker that does not apply the rule to the reason; the other checkers of :data:`CHECKERS` do.
     """
 
@@ -70,33 +70,33 @@ def broken_rules(bar: Bar, received_ms: float) -> Iterator[Rule]:
     return (rule for rule in RULES if rule.judge(bar, received_ms))
 
 
-def first_broken(bar: Bar, received_ms: float, checker: str) -> Verdict:
+def first_broken(bar: Bar, received_ms: float, checker: str) -> Breach:
     """The first rule of a checker that a bar breaks, as (field, reason); None where it breaks none."""
     for rule in RULES:
-        if rule.applies(checker) and (verdict := rule.judge(bar, received_ms)):
-            return verdict
+        if rule.applies(checker) and (breach := rule.judge(bar, received_ms)):
+            return breach
     return None
 
 
-def _symbol_given(bar: Bar, _: float) -> Verdict:
+def _symbol_given(bar: Bar, _: float) -> Breach:
     return None if bar.symbol.strip() else _bad_symbol(bar)
 
 
-def _symbol_spelling(bar: Bar, _: float) -> Verdict:
+def _symbol_spelling(bar: Bar, _: float) -> Breach:
     return None if not bar.symbol.strip() or _SYMBOL.fullmatch(bar.symbol) else _bad_symbol(bar)
 
 
-def _bad_symbol(bar: Bar) -> Verdict:
+def _bad_symbol(bar: Bar) -> Breach:
     return "symbol", f"symbol {bar.symbol!r} is not an upper-case name of 1 to 40 letters, digits and ./:_-^="
 
 
-def _timeframe(bar: Bar, _: float) -> Verdict:
+def _timeframe(bar: Bar, _: float) -> Breach:
     if bar.timeframe in TIMEFRAME_MS:
         return None
     return "timeframe", f"timeframe {bar.timeframe!r} is not one of {', '.join(TIMEFRAME_MS)}"
 
 
-def _price(bar: Bar, _: float) -> Verdict:
+def _price(bar: Bar, _: float) -> Breach:
     for name in _PRICES:
         price = getattr(bar, name)
         if not (isfinite(price) and price > 0):
@@ -104,24 +104,24 @@ def _price(bar: Bar, _: float) -> Verdict:
     return None
 
 
-def _volume(bar: Bar, _: float) -> Verdict:
+def _volume(bar: Bar, _: float) -> Breach:
     if bar.volume is None or isnan(bar.volume) or 0 <= bar.volume < inf:
         return None
     return "volume", f"volume {bar.volume} is negative or not finite"
 
 
-def _volume_null(bar: Bar, _: float) -> Verdict:
+def _volume_null(bar: Bar, _: float) -> Breach:
     if bar.volume is None or not isnan(bar.volume):
         return None
     return "volume", f"volume {bar.volume} is negative or not finite"
 
 
-def _low_below_high(bar: Bar, _: float) -> Verdict:
+def _low_below_high(bar: Bar, _: float) -> Breach:
     return ("low", f"low {bar.low} is above high {bar.high}") if bar.low > bar.high else None
 
 
 def _inside(name: str) -> Judge:
-    def judge(bar: Bar, _: float) -> Verdict:
+    def judge(bar: Bar, _: float) -> Breach:
         price = getattr(bar, name)
         # Between the two whichever is greater: that low is below high is a rule of its own.
         if price < min(bar.low, bar.high) or price > max(bar.low, bar.high):
@@ -131,51 +131,51 @@ def _inside(name: str) -> Judge:
     return judge
 
 
-def _end_after_start(bar: Bar, _: float) -> Verdict:
+def _end_after_start(bar: Bar, _: float) -> Breach:
     return _bad_times(bar) if bar.end_ms <= bar.start_ms else None
 
 
-def _start(bar: Bar, _: float) -> Verdict:
+def _start(bar: Bar, _: float) -> Breach:
     return _bad_times(bar) if bar.start_ms < 0 else None
 
 
-def _bad_times(bar: Bar) -> Verdict:
+def _bad_times(bar: Bar) -> Breach:
     return "end_ms", f"end_ms {bar.end_ms} is not after start_ms {bar.start_ms}, or start_ms is negative"
 
 
-def _length(bar: Bar, _: float) -> Verdict:
+def _length(bar: Bar, _: float) -> Breach:
     length = bar.end_ms - bar.start_ms
     if length <= TIMEFRAME_MS.get(bar.timeframe, inf):
         return None
     return "end_ms", f"the bar lasts {length} ms, longer than its timeframe {bar.timeframe}"
 
 
-def _future_of_arrival(bar: Bar, _: float) -> Verdict:
+def _future_of_arrival(bar: Bar, _: float) -> Breach:
     return _too_late(bar, bar.ingestion_timestamp_ms) if bar.ingestion_timestamp_ms else None
 
 
-def _future_of_clock(bar: Bar, received_ms: float) -> Verdict:
+def _future_of_clock(bar: Bar, received_ms: float) -> Breach:
     return None if bar.ingestion_timestamp_ms else _too_late(bar, received_ms)
 
 
-def _too_late(bar: Bar, arrival_ms: float) -> Verdict:
+def _too_late(bar: Bar, arrival_ms: float) -> Breach:
     if bar.end_ms <= arrival_ms + FUTURE_TOLERANCE_MS:
         return None
     return "end_ms", f"end_ms {bar.end_ms} is in the future of its arrival: is it in milliseconds?"
 
 
-def _revision(bar: Bar, _: float) -> Verdict:
+def _revision(bar: Bar, _: float) -> Breach:
     return ("revision", f"revision {bar.revision} is negative") if bar.revision < 0 else None
 
 
-def _price_bound(bar: Bar, _: float) -> Verdict:
+def _price_bound(bar: Bar, _: float) -> Breach:
     for name in _PRICES:
         if PRICE_MAX <= getattr(bar, name) < inf:
             return name, f"{name} {getattr(bar, name)} is not below {PRICE_MAX:g}: is it in another unit?"
     return None
 
 
-def _size_bound(bar: Bar, _: float) -> Verdict:
+def _size_bound(bar: Bar, _: float) -> Breach:
     if bar.volume is None or not SIZE_MAX <= bar.volume < inf:
         return None
     return "volume", f"volume {bar.volume} is not below {SIZE_MAX:g}: is it in another unit?"

@@ -1,4 +1,4 @@
-"""How a message that nobody could use becomes a :class:`models.messages.DeadLetter`."""
+"""How a message that could not be used becomes a :class:`models.messages.DeadLetter`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from models.messages import DeadLetter
 def dead_letter(
     payload: bytes, reason: str, topic: str, field: str = "", partition: int = -1, offset: int = -1
 ) -> DeadLetter:
-    """A dead letter for these bytes; partition and offset are -1 for what never had a place in Kafka.
+    """A dead letter for these bytes; partition and offset are -1 for what was never in Kafka.
 
     >>> dead_letter(b"{", "not JSON", "market-data-bars").payload
     '{'

@@ -80,11 +80,11 @@ class QuotationResume(
 
 
 class Resume(TradingState, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="resume"):
-    """Trading goes on."""
+    """Trading continues."""
 
 
 class TradingStatus(TradingState, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="status"):
-    """Another status of the tape; ``code`` says which."""
+    """Another status of the tape; ``code`` names it."""
 
 
 class PriceBands(Event, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="luld"):
@@ -127,7 +127,7 @@ class GapFilled(GapEvent, frozen=True, kw_only=True, omit_defaults=True, tag_fie
 
 
 class GapUnfilled(GapEvent, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="gap_unfilled"):
-    """What is still ``missing`` (all of it if empty) cannot be had; ``reason`` says why."""
+    """What is still ``missing`` (all of it if empty) cannot be had; ``reason`` is the cause."""
 
     published: int = 0
     missing: tuple[tuple[int, int], ...] = ()
@@ -170,7 +170,7 @@ class UnknownEvent(Event, frozen=True, kw_only=True, omit_defaults=True):
     """An event of a kind (``name``) that this release does not know.
 
     ``fields`` is the whole message as it came; :func:`models.messages.encode` writes just that, so that a newer reader
-    still understands what one process passes on (a feed's events, say).
+    still understands what one process passes on (for example, a feed's events).
     """
 
     name: str

@@ -1,6 +1,6 @@
 """Numba, imported safely: every module takes its decorators from here.
 
-:func:`njit` compiles as numba does; :func:`njit_ieee` divides as IEEE 754 says (x / 0 is inf or NaN, not an exception),
+:func:`njit` compiles as numba does; :func:`njit_ieee` divides by IEEE 754 (x / 0 is inf or NaN, not an exception),
 which is what features need; :func:`inner` is that for functions that only compiled code calls.
 
 Two traps are avoided. Flink's process-mode Python worker replaces ``builtins.print`` by a function of its own, and then
@@ -159,7 +159,7 @@ class PackageCacheLocator(_CacheLocator):  # type: ignore[misc]
         return _package_digest()
 
     def get_disambiguator(self) -> str:
-        """Tells functions of one name apart."""
+        """Distinguishes functions of the same name."""
         return self._name
 
     @classmethod

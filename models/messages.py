@@ -2,7 +2,7 @@
 
 JSON on the wire. Times are epoch milliseconds UTC in names ending ``_ms``; prices and sizes are float64; symbols are
 upper case as the venue writes them. A new field always has a default, so that a message recorded by an older version
-decodes for ever (``tests/fixtures/messages`` holds one of each).
+decodes for ever (``tests/fixtures/messages`` has one of each).
 
 >>> bar = Bar(symbol="AAPL", timeframe="1d", start_ms=0, end_ms=86_400_000, open=1, high=2, low=1, close=2, volume=10)
 >>> decode(encode(bar), Bar) == bar
@@ -114,7 +114,7 @@ class News(Message, frozen=True, kw_only=True, omit_defaults=True):
 class OptionSummary(Message, frozen=True, kw_only=True, omit_defaults=True):
     """An option chain reduced to what the features need; volumes in contracts, IV annualised (0.3 = 30 %).
 
-    ``timestamp_ms`` is the newest event in the chain, ``updated_ms`` when the vendor last updated it, where it says so.
+    ``timestamp_ms`` is the newest event in the chain, ``updated_ms`` when the vendor last updated it, where known.
     """
 
     timestamp_ms: int
@@ -132,7 +132,7 @@ class FeatureRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """All features of one bar and what the models made of them: one for every bar that was processed.
 
     ``values`` follow the catalogue order whose hash is ``feature_set_hash``; null where ``quality`` (one character a
-    value, see :data:`QUALITY`) says why.
+    value, see :data:`QUALITY`) gives the reason.
     """
 
     symbol: str
@@ -175,10 +175,10 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     same input gives the same id.
     ``created_ms`` is event time (the bar's end); ``emitted_ms`` is wall-clock and alone excluded from replay equality.
     ``confidence`` in [0, 1]; ``model_votes`` maps a model to ``[action, probability]``; ``skipped_models`` to a reason.
-    ``risk_profiles`` holds conservative, moderate and aggressive. ``trigger`` says what made it news: a change of
+    ``risk_profiles`` has conservative, moderate and aggressive. ``trigger`` is what made it news: a change of
     ``action``, a step of ``confidence``, the ``expiry`` of the one before, a ``revision`` of its bar or a ``cancel``.
     ``previous`` is the hash of the symbol's record before this one (see ``models/signals/hash_chain.py``).
-    ``quality_flags`` says what lowered the confidence: ``unlike_training`` (the inputs are far from the bundle's
+    ``quality_flags`` lists what lowered the confidence: ``unlike_training`` (the inputs are far from the bundle's
     training data), ``bundle_expired`` (the bundle is past its age).
     """
 
@@ -242,7 +242,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A message that could not be processed, whole, with its place and the reason.
+    """A message that could not be processed, whole, with its position and the reason.
 
     ``payload_base64`` is the original bytes; ``payload`` repeats them as text where they are UTF-8.
     """

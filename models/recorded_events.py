@@ -1,7 +1,7 @@
 """Status events as they were written before they were typed: ``kind`` and a ``detail`` of loose keys.
 
 :func:`typed_fields` upgrades a recorded message: one function per old kind and writer, over plain dictionaries.
-:func:`detail_of` writes ``detail`` beside the typed fields, for readers of the release before; it can go with it.
+:func:`detail_of` writes ``detail`` alongside the typed fields, for readers of the release before; it can go with it.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ UPGRADES: dict[str, Callable[[Loose, Loose], Fields]] = {
     "symbols_dropped": _same,
 }
 
-#: A typed field of each event of this kind: a message that holds it was written typed, and its ``detail`` is a copy.
+#: A typed field of each event of this kind: a message that has it was written typed, and its ``detail`` is a copy.
 TYPED_BY = {
     "split": "ratio",
     "luld": "upper",

@@ -6,7 +6,7 @@ minute bars, or minute bars from TSV files. Faults on command: GET ``{rest}/cont
 
 With ``--days-from 2010-01-01`` real trading days are replayed instead, four trades a day at that day's own times (at
 Alpaca also a story after a day that moved far), all venues in step, once every venue has a subscriber. A last line
-``{"days": .., "trades": .., "bars": ..}`` says when all has been sent (``bars``: complete days of all symbols but the
+``{"days": .., "trades": .., "bars": ..}`` is printed once all is sent (``bars``: complete days of all symbols but the
 last, which nothing closes).
 """
 

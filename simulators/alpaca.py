@@ -103,7 +103,7 @@ class AlpacaSimulator(Simulator):
                 await self._error(session, 402, "auth failed")
                 await session.socket.close(1008)
             elif self.errors_next:
-                await self._error(session, self.errors_next.pop(0), "as told")
+                await self._error(session, self.errors_next.pop(0), "as commanded")
             else:
                 session.authenticated = True
                 await self.send(session, '[{"T":"success","msg":"authenticated"}]')
@@ -116,7 +116,7 @@ class AlpacaSimulator(Simulator):
                 await self._error(session, 405, "symbol limit exceeded")
                 return
             if self.errors_next:
-                await self._error(session, self.errors_next.pop(0), "as told")
+                await self._error(session, self.errors_next.pop(0), "as commanded")
                 return
             for name, symbols in wanted.items():
                 session.channels.setdefault(name, set()).update(symbols)
@@ -157,7 +157,7 @@ class AlpacaSimulator(Simulator):
     async def error(self, code: Any) -> None:
         """An error while streaming."""
         for session in list(self.sessions):
-            await self._error(session, int(code), "as told")
+            await self._error(session, int(code), "as commanded")
 
     def serve_history(self, path: str, query: dict[str, str]) -> Any:
         """Trades, bars, news, option snapshots and option bars, by pages of :data:`PAGE`."""

@@ -71,7 +71,7 @@ class Session:
 
 
 class Simulator:
-    """The part that all venues share. A venue says how it greets, answers, encodes and serves history."""
+    """The part that all venues share. A venue defines how it greets, answers, encodes and serves history."""
 
     def __init__(self, rng: random.Random | None = None, key: str = "key") -> None:
         self.rng = rng or random.Random(0)
@@ -138,7 +138,7 @@ class Simulator:
         raise NotImplementedError
 
     async def greet(self, session: Session) -> None:
-        """Speak first."""
+        """Send the greeting."""
 
     async def answer(self, session: Session, text: str) -> None:
         """Answer a client's frame."""

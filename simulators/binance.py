@@ -46,7 +46,7 @@ def wire(message: Message) -> tuple[str, dict[str, Any]]:
 
 
 class BinanceSimulator(Simulator):
-    """One event a frame, as the venue sends them."""
+    """One event per frame, as the venue sends them."""
 
     def is_socket(self, path: str) -> bool:
         """Combined streams."""
@@ -60,7 +60,7 @@ class BinanceSimulator(Simulator):
             await self.send(session, '{"code":3,"msg":"Invalid JSON"}')
             return
         if self.errors_next:
-            await self.send(session, json.dumps({"code": self.errors_next.pop(0), "msg": "as told"}))
+            await self.send(session, json.dumps({"code": self.errors_next.pop(0), "msg": "as commanded"}))
             return
         for stream in held["params"]:
             symbol, _, name = stream.partition("@")
@@ -84,17 +84,17 @@ class BinanceSimulator(Simulator):
     async def error(self, code: Any) -> None:
         """An error while streaming."""
         for session in list(self.sessions):
-            await self.send(session, json.dumps({"code": code, "msg": "as told"}))
+            await self.send(session, json.dumps({"code": code, "msg": "as commanded"}))
 
     async def shutdown(self, lead_s: float) -> None:
-        """``serverShutdown``, then the cut of the connections that were told."""
-        told = list(self.sessions)
-        for session in told:
+        """``serverShutdown``, then the cut of the connections that received it."""
+        notified = list(self.sessions)
+        for session in notified:
             await self.send(session, '{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1770123456789}}')
 
         async def cut() -> None:
             await asyncio.sleep(lead_s)
-            for session in told:
+            for session in notified:
                 session.socket.transport.abort()
 
         self._cut = asyncio.create_task(cut())

@@ -49,7 +49,7 @@ _QUOTED = ("alpaca", "polygon")
 _SYMBOLS = ("AAPL", "MSFT")
 
 
-async def _torment(
+async def _inject(
     venue: str, simulator: Simulator, end: float, limit: int | None, rng: random.Random, done: Counter[str]
 ) -> None:
     while time.monotonic() < end and (limit is None or done.total() < limit):
@@ -60,7 +60,7 @@ async def _torment(
 
 
 async def one(venue: str, seed: int, *, seconds: float = math.inf, limit: int | None = None) -> dict[str, Any]:
-    """Torment one venue for some seconds or until ``limit`` faults were made, whichever comes first.
+    """Inject faults into one venue for some seconds or until ``limit`` faults were made, whichever comes first.
 
     Returns the account of what became of its events; raises AssertionError if one is missing. The seed fixes the
     order of the faults.
@@ -91,9 +91,9 @@ async def one(venue: str, seed: int, *, seconds: float = math.inf, limit: int | 
                 await simulator.feed([next(sources[name]), next(candles[name]), *_next(quotes, name)])
             await until(lambda: len(sink.trade_ids) == 2 and len(sink.bars) == 2 and len(_quoted(sink)) == len(quotes))
             chosen = random.Random(f"{seed}-{venue}-faults")
-            torment = asyncio.create_task(_torment(venue, simulator, end, limit, chosen, faults))
+            injection = asyncio.create_task(_inject(venue, simulator, end, limit, chosen, faults))
             turn = 0
-            while not torment.done():
+            while not injection.done():
                 turn += 1
                 for name in _SYMBOLS:
                     await simulator.feed([next(sources[name]) for _ in range(rng.randint(1, 6))])
@@ -101,8 +101,8 @@ async def one(venue: str, seed: int, *, seconds: float = math.inf, limit: int | 
                     if turn % 5 == 0:
                         await simulator.feed([bar for bar in [next(candles[name], None)] if bar])
                 await asyncio.sleep(0.02)
-            await torment
-            # A mute runs its time out: cut short, it is a silence that no clock of 0.8 s tells from a quiet market.
+            await injection
+            # A silence runs its time out: cut short, a clock of 0.8 s cannot distinguish it from a quiet market.
             simulator.late_next = simulator.shuffle_next = simulator.duplicate_next = simulator.limit_next = 0
             await simulator.release()
             await _calm(simulator, sources, candles, quotes, sink)
@@ -137,9 +137,9 @@ async def _calm(simulator: Simulator, sources: Any, candles: Any, quotes: Any, s
             await simulator.feed([bar for bar in [next(candles[name], None)] if bar])
         await asyncio.sleep(0.2)
         trades_in, bars_in = len(set(_keys(sink))), len({(b.symbol, b.start_ms) for b in sink.bars})
-        settled = len(sink.events(GapDeclared)) == len(sink.events(GapFilled, GapUnfilled))
+        gaps_closed = len(sink.events(GapDeclared)) == len(sink.events(GapFilled, GapUnfilled))
         quotes_in = len(set(_quoted(sink)))
-        if trades_in == fed("trades") and bars_in == fed("bars") and quotes_in == fed("quotes") and settled:
+        if trades_in == fed("trades") and bars_in == fed("bars") and quotes_in == fed("quotes") and gaps_closed:
             return
 
 
@@ -203,7 +203,7 @@ def _account(venue: str, simulator: Simulator, sink: Collected, faults: Counter[
 
 
 async def all_venues(seed: int, *, seconds: float = math.inf, limit: int | None = None) -> list[dict[str, Any]]:
-    """Torment every venue at once; the bounds are those of :func:`one`."""
+    """Inject faults into every venue at once; the bounds are those of :func:`one`."""
     return list(await asyncio.gather(*(one(venue, seed, seconds=seconds, limit=limit) for venue in VENUES)))
 
 

@@ -19,7 +19,7 @@ CACHE = Path(__file__).resolve().parents[1] / ".run" / "cache"
 
 
 def fetch() -> Path:
-    """The CSV (``DateTime,Price,Volume``, UTC), downloaded if it is not there; RuntimeError says why it cannot be."""
+    """The CSV (``DateTime,Price,Volume``, UTC), downloaded if it is not there; RuntimeError states why it cannot be."""
     path = CACHE / "emini.csv"
     if path.exists():
         return path

@@ -53,7 +53,7 @@ class PolygonSimulator(Simulator):
         held = json.loads(text)
         if held["action"] == "auth":
             if self.errors_next:
-                await self._status(session, self.errors_next.pop(0), "as told")
+                await self._status(session, self.errors_next.pop(0), "as commanded")
                 await session.socket.close(1008)
             elif self.refuse_next > 0 or held["params"] != self.key:
                 self.refuse_next -= 1
@@ -95,7 +95,7 @@ class PolygonSimulator(Simulator):
     async def error(self, code: Any) -> None:
         """A status while streaming."""
         for session in list(self.sessions):
-            await self._status(session, str(code), "as told")
+            await self._status(session, str(code), "as commanded")
 
     def serve_history(self, path: str, query: dict[str, str]) -> Any:
         """Trades in ns, aggregates in ms, the option snapshot, news."""

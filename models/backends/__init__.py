@@ -1,5 +1,5 @@
 """One file a kind of model. Adding a kind is adding a file with ``PACKAGE``, ``version()`` and ``open_model(data)``
-(:mod:`models.backends.base` says what that returns).
+(:mod:`models.backends.base` describes what that returns).
 
 A manifest names a backend by its file name here; bytes in, probabilities out, no pickle and no code from the bundle.
 """

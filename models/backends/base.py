@@ -19,9 +19,9 @@ class Model(Protocol):
     features: tuple[str, ...]
 
     def predict(self, inputs: Inputs) -> Matrix:
-        """P(sell), P(hold), P(buy) a row, before calibration: rows x 3."""
+        """P(sell), P(hold), P(buy) per row, before calibration: rows x 3."""
         ...
 
     def contributions(self, inputs: Inputs) -> Matrix | None:
-        """Each feature's part in ln P(buy) - ln P(sell), rows x features; None if this kind cannot say."""
+        """Each feature's part in ln P(buy) - ln P(sell), rows x features; None if this kind cannot explain itself."""
         ...

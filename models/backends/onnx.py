@@ -44,7 +44,7 @@ class OnnxModel:
         return np.asarray(self._session.run(self._outputs, {self._input: inputs})[0], dtype=np.float64)
 
     def contributions(self, inputs: Inputs) -> None:
-        """A graph says nothing of its reasons."""
+        """A graph gives no reasons."""
         return None
 
 

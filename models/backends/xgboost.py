@@ -54,7 +54,7 @@ class XgboostModel:
         """P(sell), P(hold), P(buy): rows x 3.
 
         Through the C interface (``XGBoosterPredictFromDense``) and one proxy matrix for all calls: the Python wrapper,
-        which makes both anew, costs 200 us more a call.
+        which makes both again, costs 200 us more per call.
         """
         rows, columns = inputs.shape
         if not rows:

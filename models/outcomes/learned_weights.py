@@ -1,6 +1,6 @@
 """Model weights learned from what became of signals: bounded, explained, and off unless somebody asks.
 
-Each finished signal tells of each model that voted on it whether it was right: a vote for the signal's side was right
+Each finished signal shows for each model that voted on it whether it was right: a vote for the signal's side was right
 if the signal won, any other vote if it lost. A model's share of right votes, pulled towards the average of all models
 by :data:`PRIOR_SIGNALS` imagined signals, over that average is its factor, kept within 0.5 and 2. Weights are the
 factors times the present weights, scaled to the same total.
@@ -36,7 +36,7 @@ class Verdict(NamedTuple):
 
 
 def verdicts(signals: Iterable[Signal], outcomes: Iterable[Outcome]) -> list[Verdict]:
-    """The finished buy and sell signals; an outcome still active, or of an unknown signal, says nothing."""
+    """The finished buy and sell signals; an outcome still active, or of an unknown signal, is skipped."""
     last: dict[str, Outcome] = {}
     for outcome in outcomes:
         known = last.get(outcome.signal_id)
@@ -51,7 +51,7 @@ def verdicts(signals: Iterable[Signal], outcomes: Iterable[Outcome]) -> list[Ver
 
 
 def learn(weights: Mapping[str, float], history: Sequence[Verdict]) -> tuple[dict[str, float], list[str]]:
-    """New weights, and a line a model that says how they came about."""
+    """New weights, and a line per model that explains how they came about."""
     right, voted = dict.fromkeys(weights, 0), dict.fromkeys(weights, 0)
     for verdict in history:
         for model, (action, _) in verdict.votes.items():

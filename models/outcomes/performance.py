@@ -102,12 +102,12 @@ DIMENSIONS: dict[str, Callable[[Outcome], Iterable[str]]] = {
 
 def latest(outcomes: Iterable[Outcome]) -> list[Outcome]:
     """One outcome a signal: its newest by revision, then time. Repeats and updates fall away."""
-    held: dict[str, Outcome] = {}
+    newest: dict[str, Outcome] = {}
     for one in outcomes:
-        known = held.get(one.signal_id)
+        known = newest.get(one.signal_id)
         if known is None or (one.revision, one.updated_ms) >= (known.revision, known.updated_ms):
-            held[one.signal_id] = one
-    return list(held.values())
+            newest[one.signal_id] = one
+    return list(newest.values())
 
 
 def finished(outcomes: Iterable[Outcome]) -> list[Outcome]:

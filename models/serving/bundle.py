@@ -43,13 +43,13 @@ __all__ = [
     "write_bundle",
 ]
 
-#: How long one model may take for a batch of up to 4,096 rows (longer batches get as much a 4,096 rows).
+#: How long one model may take for a batch of up to 4,096 rows (longer batches get as much per 4,096 rows).
 MODEL_TIMEOUT_S = 5.0
 MANIFEST = "manifest.json"
 
 
 class Scores:
-    """What the models said of n rows.
+    """The models' scores of n rows.
 
     ``models``: the m names in order. ``probabilities``: float64[n, m, 3] in ``CLASSES`` order, calibrated; NaN where
     that model abstained or was skipped. ``skipped``: model -> why it gave nothing for the batch (raised, timed out,
@@ -72,7 +72,7 @@ class Scores:
         self._specs = specs
 
     def reasons(self, row: int) -> dict[str, str]:
-        """Why each silent model of that row is silent: skipped for the batch, or an input it does not tolerate."""
+        """Why each skipped model of that row was skipped: for the whole batch, or for an input it does not tolerate."""
         return silences(self._specs, self.features, self.missing[row], self.probabilities[row], self.skipped)
 
 
@@ -93,7 +93,7 @@ def silences(
     probabilities: Matrix,
     skipped: Mapping[str, str],
 ) -> dict[str, str]:
-    """Why each silent model of one row is silent.
+    """Why each skipped model of one row was skipped.
 
     ``missing`` bool[f]: the inputs that were not finite; ``probabilities`` float64[m, 3]; ``skipped``: the models that
     gave nothing for the whole batch.
@@ -178,7 +178,7 @@ class Bundle:
                 probabilities[:, index] = result
             else:
                 probabilities[rows, index] = result
-        # One check for all models: a row that should have been scored but holds NaN or infinity did not come out.
+        # One check for all models: a row that should have been scored but contains NaN or infinity did not come out.
         sound = np.isfinite(probabilities)
         if len(found) < len(self._models) or not sound.all():
             self._note_nan(probabilities, sound.all(axis=2), found, rows_of, skipped)
@@ -215,7 +215,7 @@ class Bundle:
     def explain(self, matrix: Matrix) -> Matrix:
         """Each input's part in the log-odds of buy against sell, float64[n, features]: tree SHAP, averaged by weight.
 
-        Positive speaks for buy. Only models that can explain themselves count; zeros if none can.
+        Positive supports buy. Only models that can explain themselves count; zeros if none can.
         """
         inputs = self._inputs(matrix)
         total = np.zeros(inputs.shape)

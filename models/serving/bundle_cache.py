@@ -1,6 +1,6 @@
 """A process's LRU cache of bundles: each is loaded and verified once.
 
-For a while after a hot swap, frames of the old and of the new bundle arrive mixed, and a shadow runs alongside; so a few
+After a hot swap, frames of the old and of the new bundle arrive mixed, and a shadow runs alongside; so a few
 stay loaded.
 """
 

@@ -1,4 +1,4 @@
-"""Turning a model's probabilities into ones that come true as often as they say.
+"""Vector-scaling calibration: probabilities that come true as often as they state.
 
 One scale and three biases a model (vector scaling): few enough to fit on a small later block without overfitting, and
 plain numpy to serve.

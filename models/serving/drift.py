@@ -2,7 +2,8 @@
 
 - **Dissimilarity** of a row: its distance to the nearest of the bundle's reference rows, over their mean distance
   apart (the dissimilarity index of Meyer and Pebesma, 2021). It depends on that row alone, so it may lower a signal's
-  confidence without making results depend on how frames are cut. Above ``reference.threshold`` the row is strange.
+  confidence without making results depend on how frames are cut. Above ``reference.threshold`` the row
+  is out of distribution.
 - **PSI** (population stability index) of each feature and of the score, over recent rows that fade with a half-life:
   below 0.1 stable, above 0.25 changed. A metric only.
 
@@ -23,21 +24,21 @@ from models.serving.manifest import Reference
 
 Floats = npt.NDArray[np.float64]
 
-#: Scaled inputs are clipped to this many spreads, so that one wild value is strange but finite.
+#: Scaled inputs are clipped to this many spreads, so that one wild value is out of distribution but finite.
 CLIP = 8.0
 
 #: The largest product that OpenBLAS leaves to the calling thread; larger ones would fight with the job's other threads.
 BLAS_OPERATIONS = 262_144
 
-#: What a strange row's confidence is multiplied by.
-STRANGE_CONFIDENCE = 0.8
+#: What an out-of-distribution row's confidence is multiplied by.
+DISSIMILAR_CONFIDENCE = 0.8
 
 #: PSI above which a feature counts as changed.
 PSI_CHANGED = 0.25
 
 
 def scale(matrix: Floats, reference: Reference) -> Floats:
-    """Rows as the reference sample holds them: (x - center) / spread, clipped."""
+    """Rows as the reference sample has them: (x - center) / spread, clipped."""
     scaled: Floats = np.clip((matrix - np.array(reference.center)) / np.array(reference.spread), -CLIP, CLIP)
     return scaled
 
@@ -58,15 +59,15 @@ def dissimilarity(matrix: Floats, sample: Floats, reference: Reference) -> Float
     return np.asarray(np.sqrt(np.maximum(nearest, 0.0)) / reference.mean_distance)
 
 
-def strange(values: Floats, reference: Reference) -> npt.NDArray[np.bool_]:
+def dissimilar(values: Floats, reference: Reference) -> npt.NDArray[np.bool_]:
     """True where a row's dissimilarity is above the bundle's threshold; a row with a missing input is not."""
     with np.errstate(invalid="ignore"):
         return np.asarray(values > reference.threshold)
 
 
-def lower(confidence: Floats, is_strange: npt.NDArray[np.bool_]) -> Floats:
-    """Confidence after the quality flag: times :data:`STRANGE_CONFIDENCE` where the row is strange."""
-    return np.where(is_strange, confidence * STRANGE_CONFIDENCE, confidence)
+def lower(confidence: Floats, is_dissimilar: npt.NDArray[np.bool_]) -> Floats:
+    """Confidence after the quality flag: times :data:`DISSIMILAR_CONFIDENCE` where the row is out of distribution."""
+    return np.where(is_dissimilar, confidence * DISSIMILAR_CONFIDENCE, confidence)
 
 
 def shares(columns: Floats, edges: Floats) -> Floats:
@@ -97,10 +98,10 @@ def psi(expected: Floats, found: Floats) -> Floats:
 
 
 class RowDrift(NamedTuple):
-    """Per row: ``dissimilarity`` float64[n] (NaN with a missing input) and ``strange`` bool[n]."""
+    """Per row: ``dissimilarity`` float64[n] (NaN with a missing input) and ``dissimilar`` bool[n]."""
 
     dissimilarity: Floats
-    strange: npt.NDArray[np.bool_]
+    dissimilar: npt.NDArray[np.bool_]
 
 
 class DriftMonitor:
@@ -121,12 +122,12 @@ class DriftMonitor:
         self._edges = np.array(edges)
         self._counts = np.zeros((len(self._names), self._edges.shape[1] + 1))
         self._rows = 0
-        self._strange = 0
+        self._dissimilar = 0
 
     def rows(self, matrix: Floats) -> RowDrift:
-        """Each row's dissimilarity and whether it is strange; ``matrix`` float64[n, features] as scored."""
+        """Each row's dissimilarity and whether it is out of distribution; ``matrix`` float64[n, features] as scored."""
         values = dissimilarity(matrix, self._sample, self._reference)
-        return RowDrift(values, strange(values, self._reference))
+        return RowDrift(values, dissimilar(values, self._reference))
 
     def observe(self, matrix: Floats, score: Floats, found: RowDrift | None = None) -> RowDrift:
         """:meth:`rows`, remembered; ``score`` float64[n] is the ensemble's P(buy) - P(sell), NaN where none."""
@@ -136,17 +137,17 @@ class DriftMonitor:
         self._counts *= 0.5 ** (len(matrix) / self._half_life_rows)
         self._counts += shares(columns, self._edges)
         self._rows += len(matrix)
-        self._strange += int(found.strange.sum())
+        self._dissimilar += int(found.dissimilar.sum())
         return found
 
     def metrics(self) -> dict[str, float]:
-        """``psi.<feature>`` (``score`` too), rows seen, and the share that was strange.
+        """``psi.<feature>`` (``score`` too), rows seen, and the share that was out of distribution.
 
         PSI is left out while fewer than 20 rows a bin are remembered: it would measure chance.
         """
         found: dict[str, float] = {"rows": float(self._rows)}
         if self._rows:
-            found["strange_share"] = self._strange / self._rows
+            found["strange_share"] = self._dissimilar / self._rows
         expected = np.ones_like(self._counts)
         enough = self._counts.sum(axis=1) >= 20 * self._counts.shape[1]
         for name, value, known in zip(self._names, psi(expected, self._counts), enough, strict=True):

@@ -1,8 +1,8 @@
 """Many models, one decision: the weighted vote of a batch, in plain numpy.
 
 Each model votes for one action: buy when P(buy) > ``thresholds.buy``, sell when 1 - P(sell) < ``thresholds.sell``, the
-likelier of both if both hold, else hold. Its say is weight x the probability it gives to the action it votes for. An
-action's score is its voters' say over the weights of all models that voted, so a split vote is a weak one; the highest
+likelier of both if both apply, else hold. It counts weight x the probability it gives to the action it votes for. An
+action's score is its voters' sum over the weights of all models that voted, so a split vote is a weak one; the highest
 score wins and is the confidence. A tie is a hold.
 
 >>> decision = combine(np.array([[[0.1, 0.1, 0.8], [0.1, 0.6, 0.3]]]), np.array([0.35, 0.15]), Thresholds())
@@ -30,13 +30,13 @@ NONE = -1
 #: Scores this close are a tie: rounding must not decide.
 TIE = 1e-12
 
-#: A model's say in the vote by its name, as the product's first design weighs them.
+#: A model's weight in the vote by its name, as the product's first design weighs them.
 DEFAULT_WEIGHTS = {"xgboost_swing": 0.35, "lightgbm_day": 0.30, "neural_net": 0.20, "random_forest": 0.15}
 DEFAULT_WEIGHT = 0.10
 
 
 class Decision(NamedTuple):
-    """What the ensemble says of n rows, from m models.
+    """The ensemble's decisions on n rows, from m models.
 
     ``action`` int8[n]: 0 sell, 1 hold, 2 buy, -1 no model could score the row. ``confidence`` float64[n] in [0, 1],
     NaN with -1. ``votes`` int8[n, m], -1 where a model did not vote; ``vote_probability`` float64[n, m], NaN there.
@@ -67,20 +67,20 @@ def combine(probabilities: Matrix, weights: Matrix, thresholds: Thresholds) -> D
     for_side = for_buy | for_sell
     chosen = np.where(for_side, np.where(for_buy, buy, sell), hold)
     votes = np.where(for_side, np.where(for_buy, np.int8(BUY), np.int8(SELL)), np.int8(HOLD))
-    silent = np.isnan(probabilities)
-    if silent.any():
-        silent = silent.any(axis=2)
-        votes[silent] = NONE
-        chosen[silent] = np.nan
-        say = np.where(silent, 0.0, chosen) * weights
-        total = np.add.reduce(np.where(silent, 0.0, weights), axis=1)  # in the order of the sum below, bit for bit
+    skipped = np.isnan(probabilities)
+    if skipped.any():
+        skipped = skipped.any(axis=2)
+        votes[skipped] = NONE
+        chosen[skipped] = np.nan
+        share = np.where(skipped, 0.0, chosen) * weights
+        total = np.add.reduce(np.where(skipped, 0.0, weights), axis=1)  # in the order of the sum below, bit for bit
     else:
-        say = chosen * weights
-        total = np.full(len(say), np.add.reduce(weights))
+        share = chosen * weights
+        total = np.full(len(share), np.add.reduce(weights))
     nobody = total <= 0.0
     total[nobody] = 1.0
 
-    buys, sells, holds = (np.add.reduce(say * on, axis=1) for on in (for_buy, for_sell, ~for_side))
+    buys, sells, holds = (np.add.reduce(share * on, axis=1) for on in (for_buy, for_sell, ~for_side))
     best_side = np.maximum(buys, sells)
     undecided = (holds >= best_side - TIE) | (np.abs(buys - sells) <= TIE)
     action = np.where(undecided, np.int8(HOLD), np.where(buys > sells, np.int8(BUY), np.int8(SELL)))

@@ -57,7 +57,7 @@ def families_needed(features: Sequence[str], feature_set_hash: str) -> dict[str,
 def why_unfit(features: Sequence[str], needed: Mapping[str, str], feature_set_hash: str, job: FeatureSet) -> str:
     """Why a job must not use a bundle with these inputs; empty if it may.
 
-    ``needed`` holds the hash of each family that the bundle needs; if it is empty, the whole set must be equal.
+    ``needed`` has the hash of each family that the bundle needs; if it is empty, the whole set must be equal.
     """
     absent = [name for name in features if name not in job.names]
     if absent:

@@ -1,4 +1,4 @@
-"""What a bundle says of itself: ``manifest.json`` as immutable structs, and its rules.
+"""A bundle's description of itself: ``manifest.json`` as immutable structs, and its rules.
 
 A bundle is a folder with this file and the model files it names. The manifest is written without a wall clock, so
 that the same data, settings and seed give the same bytes. Ranges are epoch milliseconds UTC.
@@ -28,7 +28,7 @@ class BundleError(ValueError):
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Calibrated P = softmax(``scale`` x ln p + ``bias``), fitted on a block later than the training rows.
 
-    ``scale`` > 0 (1 = as the model said it); ``bias`` in log-odds, one for each class.
+    ``scale`` > 0 (1 = as the model gave it); ``bias`` in log-odds, one for each class.
     """
 
     scale: float = 1.0
@@ -38,7 +38,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One model of the ensemble.
 
-    ``backend`` is a module of ``models/backends``; ``file`` lies in the bundle; ``weight`` >= 0 is its say in the
+    ``backend`` is a module of ``models/backends``; ``file`` lies in the bundle; ``weight`` >= 0 is its weight in the
     vote; ``tolerates`` are the features it may be given as NaN (it abstains when any other is missing).
     """
 
@@ -83,7 +83,7 @@ class Range(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the training rows looked like, for drift.
 
-    ``file`` holds a sample of scaled rows (little-endian float32, rows x features); a row is scaled as
+    ``file`` contains a sample of scaled rows (little-endian float32, rows x features); a row is scaled as
     ``(x - center) / spread``. ``mean_distance`` is the sample's mean distance between rows, ``threshold`` the
     dissimilarity above which a row is unlike the sample; ``edges`` are each feature's inner quantile edges;
     ``score_edges`` those of the ensemble's P(buy) - P(sell).
@@ -113,7 +113,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     ``feature_set_hash`` is the hash of the feature catalogue the rows came from; ``features`` the inputs in order;
     ``families`` the feature families behind them with their hashes (:mod:`models.serving.feature_set`);
-    ``library_versions`` what the files were written with; ``metrics`` the walk-forward figures, each beside its
+    ``library_versions`` what the files were written with; ``metrics`` the walk-forward figures, each alongside its
     baseline.
     """
 

@@ -89,7 +89,7 @@ class RolloutState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShadowScore(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a bundle in shadow would have said of a bar; never a signal."""
+    """The decision of a bundle in shadow on a bar; never a signal."""
 
     symbol: str
     timeframe: str
@@ -157,7 +157,7 @@ def split(state: RolloutState, end_ms: npt.NDArray[np.int64]) -> list[tuple[str,
     >>> [(bundle, rows.tolist()) for bundle, rows in split(state, np.array([9, 10, 5]))]
     [('a', [0, 2]), ('b', [1])]
     """
-    # The last change at or before a bar holds: changes are in order, equal barriers replaced.
+    # The last change at or before a bar applies: changes are in order, equal barriers replaced.
     place = np.searchsorted(np.array([change.effective_ms for change in state.changes]), end_ms, side="right")
     named = (state.initial, *(change.bundle for change in state.changes))
     rows: dict[str, list[npt.NDArray[np.int64]]] = {}
@@ -176,7 +176,7 @@ def verify_message(message: RolloutMessage, manifest: Manifest, bundle_id: str) 
 
 
 def age_days(manifest: Manifest, end_ms: int) -> float:
-    """Days of event time from the end of the training data to a bar's end; 0 if the bundle does not say."""
+    """Days of event time from the end of the training data to a bar's end; 0 if the bundle does not state it."""
     return max(0.0, (end_ms - manifest.training.end_ms) / 86_400_000) if manifest.training else 0.0
 
 

@@ -1,6 +1,6 @@
 """Running models that may raise or hang without hanging with them.
 
-All models of a batch run one after the other on one worker thread (one hand-off a batch, some 20 us). When a model
+All models of a batch run one after the other on one worker thread (one hand-off per batch, some 20 us). When a model
 exceeds its time, the caller gives it up, leaves that thread behind and lets a new one do the rest; the model stays
 skipped until its stuck call returns.
 

@@ -1,1 +1,1 @@
-"""From scores to a signal: when to emit, what the message says, protections, tiers and the hash chain."""
+"""From scores to a signal: when to emit, the message's content, protections, tiers and the hash chain."""

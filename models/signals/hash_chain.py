@@ -26,7 +26,7 @@ from models.messages import Signal, decode, encode
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What is wrong with the record at one signal, and a sentence that says how it shows.
+    """What is wrong with the record at one signal, and a sentence that explains how it shows.
 
     ``what``: ``removed``, ``altered`` (both forms are there), ``removed or altered`` (what stood before it),
     ``back-dated``, ``restarted`` or ``truncated``.
@@ -99,7 +99,7 @@ def verify(signals: Iterable[Signal], heads: Mapping[str, str] | None = None) ->
 
 def _broken_link(signal: Signal, expected: str) -> Problem:
     if not signal.previous:
-        what, detail = "restarted", f"the chain begins anew after {expected}: the job lost its state, or hides records"
+        what, detail = "restarted", f"the chain starts again after {expected}: the job lost its state, or hides records"
     elif not expected:
         what, detail = "removed", f"the record begins with a signal that follows {signal.previous}, which is not here"
     else:

@@ -7,7 +7,7 @@ All in event time (the end of bars), so that a replay withholds the same. A *boo
   of an account;
 - **stop-loss guard**: after ``stops`` stops within ``window_ms`` nothing for ``pause_ms``, of the series or account;
 - **drawdown halt**: when the account's summed P&L falls ``drawdown_percent`` below its peak, nothing for
-  ``drawdown_pause_ms``; then the peak starts anew;
+  ``drawdown_pause_ms``; then the peak starts again;
 - **kill switch** and venue halts: :class:`Halts`.
 
 An account is what shares an account row: in the signals job a symbol group (``--groups 1`` makes it the whole market).

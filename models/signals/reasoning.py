@@ -1,4 +1,4 @@
-"""Why a signal was given, as a sentence a person can read: only what holds of this bar is said."""
+"""Why a signal was given, as a sentence a person can read: it states only what is true of this bar."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def reasoning(
 
 
 def _indicators(action: Action, features: Mapping[str, float | None]) -> list[str]:
-    """The fixed sentences whose condition holds; a missing feature supports nothing."""
+    """The fixed sentences whose condition is true; a missing feature supports nothing."""
     rsi, macd, volume = features.get("rsi_14"), features.get("macd"), features.get("volume_vs_ma_20")
     parts = []
     if action == "buy":

@@ -28,7 +28,7 @@ DAY_MS = 86_400_000
 
 #: The calendar of a market that never closes.
 ALWAYS = "24/7"
-#: The calendar of US stocks, which holds where nothing else is declared.
+#: The calendar of US stocks, which applies where nothing else is declared.
 US_STOCKS = "XNYS"
 #: First and last day that the session tables cover; a calendar whose holidays are recorded for fewer years has fewer.
 FIRST_DAY, LAST_DAY = "1970-01-01", "2040-12-31"

@@ -8,7 +8,7 @@ Rules, in this order inside one bar:
 1. an open at or beyond the stop fills at the open (a gap is worse than the stop, and nobody was asked);
 2. an open at or beyond the target fills at the open;
 3. a low (high for a sell) that reaches the stop fills at the stop, **before** the target when the bar spans both, since
-   a bar does not say which came first and the worse answer is the honest one;
+   a bar does not show which came first and the worse answer is the honest one;
 4. a high (low for a sell) that reaches the target fills at the target;
 5. the bar that contains or ends at the expiry fills at its close, as ``EXPIRED``. A bar that starts at or after the
    expiry is not on the path: then the close of the bar before it is the exit (the entry, if there was none).

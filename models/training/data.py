@@ -1,7 +1,7 @@
 """Rows to learn from: bars and their features joined, labelled, weighted, with what must not teach left out.
 
 Bars: columns symbol, start_ms, end_ms, open, high, low, close, volume. Features: symbol, start_ms and one column a
-feature (NaN or null where missing), one row a bar.
+feature (NaN or null where missing), one row per bar.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Dataset(NamedTuple):
     """Labelled rows in time order: n rows, f inputs.
 
     ``rewards`` and ``pnl_percent`` are float64[n, 2], of a sell and of a buy, after costs. ``weights`` are uniqueness.
-    ``counts`` says how many bars were read and why others were left out.
+    ``counts`` has how many bars were read and why others were left out.
     """
 
     symbols: npt.NDArray[np.object_]

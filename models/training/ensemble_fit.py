@@ -24,7 +24,7 @@ Step = Callable[[str], None]
 
 
 class Fitted(NamedTuple):
-    """One trained model: what the manifest says of it, its file and the model opened from that file."""
+    """One trained model: its entry in the manifest, its file and the model opened from that file."""
 
     spec: ModelSpec
     data: bytes

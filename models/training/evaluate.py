@@ -1,4 +1,4 @@
-"""Honest figures: each beside the baseline that knows nothing.
+"""Metrics, each alongside its base-rate baseline.
 
 A forecast is compared with the base rates of the rows it was taught on; a signal's reward with that of buying, or
 selling, every bar. Rewards are in units of risk, after costs, weighted by uniqueness because neighbouring rows share
@@ -68,7 +68,7 @@ def auc(score: Floats, positive: npt.NDArray[np.bool_]) -> float:
 
 
 def trading(actions: npt.NDArray[np.int8], data: Dataset) -> dict[str, Any]:
-    """What the buy and sell signals won, beside buying or selling every bar; and how often the side changed."""
+    """What the buy and sell signals won, alongside buying or selling every bar; and how often the side changed."""
     weights = data.weights
     found: dict[str, Any] = {
         "bars": len(actions),

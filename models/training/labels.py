@@ -30,10 +30,10 @@ Integers = npt.NDArray[np.int64]
 
 
 class Path(NamedTuple):
-    """How one side's signals ended, an entry a bar: status, exit bar, exit price, target, stop, and what was won.
+    """How one side's signals ended, an entry per bar: status, exit bar, exit price, target, stop, and what was won.
 
     ``reward`` is in units of risk and ``pnl_percent`` in percent of the entry, both after costs; NaN with no ATR.
-    ``both_inside`` marks paths that ended in a bar which held target and stop: they count as stopped.
+    ``both_inside`` marks paths that ended in a bar which contained target and stop: they count as stopped.
     """
 
     status: npt.NDArray[np.int8]
@@ -47,7 +47,7 @@ class Path(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """One symbol's labels, an entry a bar; ``exit_ms`` is the end of the later of both paths."""
+    """One symbol's labels, an entry per bar; ``exit_ms`` is the end of the later of both paths."""
 
     label: npt.NDArray[np.int8]
     exit_ms: Integers

@@ -1,6 +1,6 @@
-"""The training report: one HTML file with its plots inside, that says how good the models are, and how good nothing is.
+"""The training report: one HTML file with its plots inside, the models against the base-rate baseline.
 
-Every metric stands beside its baseline. Plots are SVG drawn with fixed ids, so that the same run gives the same file.
+Every metric stands next to its baseline. Plots are SVG drawn with fixed ids, so that the same run gives the same file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ th:first-child,td:first-child{text-align:left}.base{color:#888}figure{margin:1.5
 
 
 def report(manifest: Manifest, extra: dict[str, Any]) -> str:
-    """The page; ``extra`` is what :func:`models.training.train.train` returned beside the manifest."""
+    """The page; ``extra`` is what :func:`models.training.train.train` returned alongside the manifest."""
     forward, thresholds = extra["forward"], manifest.thresholds
     held = Dataset.joined([fold[0] for fold in forward["folds"]])
     found = np.concatenate([fold[1] for fold in forward["folds"]])
@@ -66,7 +66,7 @@ def report(manifest: Manifest, extra: dict[str, Any]) -> str:
 
 
 def verdict(manifest: Manifest) -> str:
-    """The latest figures there are, beside their baselines, in plain words."""
+    """The latest figures there are, next to their baselines, in plain words."""
     last = manifest.metrics.get("out_of_sample") or manifest.metrics["walk_forward"][-1]
     forecast, signals = last["ensemble"], last["signals"]
     better = forecast["log_loss"] < forecast["log_loss_base_rates"]

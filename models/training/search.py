@@ -1,7 +1,7 @@
 """A bounded, seeded search for each model's settings, on time-ordered folds; it can be stopped and resumed.
 
 Each trial teaches one model on the walk-forward folds and scores its mean log loss. The last fold is kept out, so that
-it tests the chosen settings too. The sampler is seeded anew for
+it tests the chosen settings too. The sampler is seeded again for
 each trial from the config's seed and the trial's number, so a resumed search continues as the uninterrupted one.
 """
 
@@ -58,7 +58,7 @@ SPACES: dict[str, Callable[[Any], dict[str, Any]]] = {
 
 
 def search(config: TrainConfig, data: Dataset, embargo_ms: int, journal: Path | None, step: Step) -> TrainConfig:
-    """The config with the best settings found in ``config.trials`` trials a model; ``journal`` is where it resumes."""
+    """The config with the best settings of ``config.trials`` trials per model; ``journal`` is where it resumes."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -51,7 +51,7 @@ def train(
 ) -> tuple[Manifest, dict[str, bytes], dict[str, Any]]:
     """The manifest, the bundle's other files by name, and what a report shows beyond the manifest.
 
-    ``bars`` and ``features`` as :mod:`models.training.data` describes; ``step`` is told what is being done;
+    ``bars`` and ``features`` as :mod:`models.training.data` describes; ``step`` is called with what is being done;
     ``journal`` is the file in which a search (``config.trials``) remembers its trials.
     """
     step("labels")

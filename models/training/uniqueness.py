@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 
 def uniqueness(first: npt.NDArray[np.int64], last: npt.NDArray[np.int64], bars: int) -> npt.NDArray[np.float64]:
-    """One weight a label; its path covers bars ``first + 1 .. last`` (at least one) of one symbol."""
+    """One weight per label; its path covers bars ``first + 1 .. last`` (at least one) of one symbol."""
     last = np.maximum(last, first + 1)
     change = np.zeros(bars + 2)
     np.add.at(change, first + 1, 1.0)

@@ -38,7 +38,7 @@ Constants = tuple[Any, ...]
 Parameters = dict[str, Any]
 
 #: What every step may read about the symbol, kept by the kernel: this bar's place in time, then the bar before it.
-#: The cells from ``count`` on are restored when a bar is revised; the others every bar sets anew.
+#: The cells from ``count`` on are restored when a bar is revised; every bar sets the others again.
 CONTEXT = (
     "start_ms",
     "end_ms",
@@ -112,7 +112,7 @@ class Output:
 class State:
     """A family's cells: scalars (name -> price exponent) and rings (name -> (slots, price exponent)).
 
-    The exponent says how a split acts: prices scale with 1 (a split 4:1 multiplies them by 1/4), squared prices with 2,
+    The exponent is how a split acts: prices scale with 1 (a split 4:1 multiplies them by 1/4), squared prices with 2,
     volumes with -1, ratios with 0.
     """
 

@@ -125,7 +125,7 @@ def _apply(rings: Cells, event: Cells, size: int, decay: float) -> None:
 def receive(context: Cells, rings: Cells, event: Cells, constants: Constants) -> None:
     """Store a summary: at once where every coming bar may know it, else in the queue of those that wait.
 
-    A full queue lets go of its oldest: a bar that could have known it but not the next one sees the one before.
+    A full queue drops its oldest: a bar that could have known it but not the next one sees the one before.
     """
     size, _, _, decay, _ = constants
     if event[KNOWN] <= context[LAST_END]:

@@ -2,7 +2,7 @@
 
 The window is the last 364 days of the market (New York days, UTC days round the clock), today included; while a symbol
 has less history, what there is. (close - high) / high is 0 at the high and negative below; (close - low) / low is 0 at
-the low. After a jump (``FeatureConfig.jump_limit``) the window begins anew. Unit: ratio.
+the low. After a jump (``FeatureConfig.jump_limit``) the window starts again. Unit: ratio.
 
 Earlier days are kept as 40-bit numbers (1e-10 relative; a price of up to nine significant digits comes back exactly),
 which is what lets a year of highs and lows fit into 3.6 KB.

@@ -23,11 +23,11 @@ class Part(msgspec.Struct, array_like=True, frozen=True):
 
 
 class FeatureFrame(msgspec.Struct, array_like=True):
-    """What the feature operator hands on: bars, features and quality of one frame's n bars, and its dead letters.
+    """What the feature operator emits: bars, features and quality of one frame's n bars, and its dead letters.
 
     ``series`` lists (symbol, timeframe, source); ``index`` int32[n] points into it; ``bars`` float64[n, 8] in
-    BAR_COLUMNS order; ``values`` float64[n, f], f = ``width``; ``quality`` uint8[n, f] (characters). ``parts`` says
-    which bundle scores which bars, each bar once; ``shadows`` which score bars beside it. ``side_messages`` are the
+    BAR_COLUMNS order; ``values`` float64[n, f], f = ``width``; ``quality`` uint8[n, f] (characters). ``parts`` is
+    which bundle scores which bars, each bar once; ``shadows`` which score bars alongside it. ``side_messages`` are the
     frame's other messages as (``topic:partition:offset``, message). For the latency by stage: ``arrived_ms`` is when
     the first bar was ingested (0: not stamped), ``received_ms`` and ``featured_ms`` when the feature operator had and
     gave it.
@@ -49,9 +49,9 @@ class FeatureFrame(msgspec.Struct, array_like=True):
     featured_ms: float = 0.0
 
     @classmethod
-    def without_bars(cls, group: int, width: int, letters: list[bytes]) -> FeatureFrame:
+    def without_bars(cls, group: int, width: int, dead_letters: list[bytes]) -> FeatureFrame:
         """A frame of dead letters alone."""
-        return cls(group, width, [], b"", b"", b"", b"", [], [], letters)
+        return cls(group, width, [], b"", b"", b"", b"", [], [], dead_letters)
 
     def __len__(self) -> int:
         return len(self.index) // 4
@@ -74,9 +74,9 @@ class FeatureFrame(msgspec.Struct, array_like=True):
 
 
 class PartScores(msgspec.Struct, array_like=True):
-    """What one bundle says of its n bars: ``probabilities`` float64[n, m, 3] by ``models``, NaN where one is silent.
+    """One bundle's scores of its n bars: ``probabilities`` float64[n, m, 3] by ``models``, NaN where one was skipped.
 
-    ``bundle_id`` is name@digest; ``skipped`` says by model why it gave nothing for the batch (with no models at all:
+    ``bundle_id`` is name@digest; ``skipped`` is by model why it gave nothing for the batch (with no models at all:
     why the bundle could not be used). ``unlike`` float64[n]: each row's dissimilarity to the bundle's training data;
     empty without a reference sample.
     """
@@ -94,7 +94,7 @@ class PartScores(msgspec.Struct, array_like=True):
 
 
 class ScoreFrame(msgspec.Struct, array_like=True):
-    """What the scorer hands on: a frame's parts and shadows, scored in their order.
+    """What the scorer emits: a frame's parts and shadows, scored in their order.
 
     ``drift`` has each bundle's figures (``DriftMonitor.metrics``) now and then, else nothing; ``score_us`` is the time
     of the batch that the frame was in, ``scored_ms`` when it ended.
@@ -113,7 +113,7 @@ _unpack_scores = msgspec.msgpack.Decoder(ScoreFrame).decode
 
 
 def pack(frame: FeatureFrame | ScoreFrame) -> bytes:
-    """The frame as MessagePack; :mod:`udfs.operators.jvm_encoding` says how the bytes travel."""
+    """The frame as MessagePack; :mod:`udfs.operators.jvm_encoding` defines how the bytes travel."""
     return _pack(frame)
 
 

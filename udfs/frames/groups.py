@@ -5,7 +5,7 @@ A symbol group is to symbols what Flink's key group is to keys: a frame carries 
 
 from __future__ import annotations
 
-#: Joins the messages of a frame, as ``connectors.kafka.tables.frames_query`` does in SQL. JSON text cannot hold it.
+#: Joins the messages of a frame, as ``connectors.kafka.tables.frames_query`` does in SQL. JSON text cannot contain it.
 SEPARATOR = "\x1e"
 
 
@@ -32,7 +32,7 @@ def separate_bars(messages: str, places: str, bars_topic: str) -> tuple[str, str
     if places.startswith(prefix) and places.count(f",{prefix}") == places.count(","):  # bars alone, as nearly always
         return messages, places.removeprefix(prefix).replace(f",{prefix}", ","), []
     parts, whole = messages.split(SEPARATOR), places.split(",")
-    if len(parts) != len(whole):  # a message holds the separator itself: its pieces are nobody's
+    if len(parts) != len(whole):  # a message contains the separator itself: its pieces are nobody's
         return messages, ",".join(place.partition(":")[2] for place in whole), []
     pairs = list(zip(parts, whole, strict=True))
     bars = [(part, place.removeprefix(prefix)) for part, place in pairs if place.startswith(prefix)]

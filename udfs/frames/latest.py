@@ -10,7 +10,7 @@ from udfs.frames.codec import FeatureFrame
 
 
 class LatestValues(TypedDict):
-    """What a frame leaves in Redis beside its signals (arguments of ``RedisStore.write_frame``)."""
+    """What a frame leaves in Redis alongside its signals (arguments of ``RedisStore.write_frame``)."""
 
     features: list[tuple[str, str, dict[str, float]]]
     prices: list[tuple[str, float, int]]
@@ -20,7 +20,7 @@ class LatestValues(TypedDict):
 def latest_values(frame: FeatureFrame, names: Sequence[str]) -> LatestValues:
     """The last feature row and price of each series of a frame, and all its bars for the charts.
 
-    Features that are NaN are left out; ``end_ms`` tells the row's time.
+    Features that are NaN are left out; ``end_ms`` is the row's time.
     """
     table, values = frame.bar_matrix().tolist(), frame.value_matrix()
     bars: dict[tuple[str, str], list[Bar]] = {}

@@ -97,8 +97,8 @@ class FrameReader:
         rejects: list[Reject] = []
         parts = raw.split(b"\x1e")
         if len(parts) != len(places):
-            # A message holds the separator itself. It is no JSON, and neither are its halves; which message it was
-            # cannot be told from the joined text, so each sound part is kept and the rest is refused together.
+            # A message contains the separator itself. It is no JSON, and neither are its halves; which message it was
+            # cannot be determined from the joined text, so each sound part is kept and the rest is refused together.
             places = [places[0]] * len(parts)
         for place, payload in zip(places, parts, strict=True):
             try:

@@ -1,6 +1,6 @@
 """The catalogue: which families of features exist, and the configuration that chooses among them.
 
-The folder ``udfs/features`` is the registry; :mod:`udfs.features.base` says what a family module has.
+The folder ``udfs/features`` is the registry; :mod:`udfs.features.base` defines what a family module has.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def parameters_of(name: str, config: FeatureConfig) -> Parameters:
 def feature_set(config: FeatureConfig) -> FeatureSet:
     """What a job with this configuration computes, and the identity of each family.
 
-    What the configuration says of all families (calendar, gaps, jumps) counts among the parameters of each.
+    What the configuration sets for all families (calendar, gaps, jumps) counts among the parameters of each.
     """
     names: list[str] = []
     hashes: dict[str, str] = {}

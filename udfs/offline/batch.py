@@ -1,4 +1,4 @@
-"""The same features for history: a table of bars in, one row of features a bar out, in the input's order.
+"""The same features for history: a table of bars in, one row of features per bar out, in the input's order.
 
 Runs the compiled steps of ``udfs.kernel.compiler`` and nothing else, so training sees what the live job computes, to
 the bit. Symbols are spread over threads (the compiled loop holds no lock); news, option summaries and splits may be
@@ -22,7 +22,7 @@ from udfs.kernel.catalogue import calendar_code
 from udfs.kernel.compiler import FeatureConfig, Kernel
 from udfs.steps.side_inputs import SideInput, deal, first_bars, in_order, side_input
 
-#: Bars a thread takes at a time: between two chunks progress is told and other threads may run.
+#: Bars a thread takes at a time: between two chunks progress is reported and other threads may run.
 CHUNK_BARS = 20_000
 
 Floats = npt.NDArray[np.float64]
@@ -133,7 +133,7 @@ def features_table(
     progress: Progress | None = None,
     kernel: Kernel | None = None,
 ) -> pd.DataFrame:
-    """Features of a table of bars: one row a bar in the input's order.
+    """Features of a table of bars: one row per bar in the input's order.
 
     Columns: symbol, timeframe, start_ms, every name of the catalogue (float64, NaN where ``quality`` says why), and
     ``quality``, one character a feature (``models.messages.QUALITY``). ``side_inputs`` are News, OptionSummary and

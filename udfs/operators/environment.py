@@ -121,7 +121,7 @@ def stream_environment(settings: RunSettings, name: str = "signals") -> Environm
     ``pipeline.jars`` here would overwrite the list in which ``flink run -py`` put flink-python's own JAR. Locally the
     same ``flink-conf/config.yaml`` is applied, and the connector comes from ``.jars``.
 
-    From here to :meth:`Environment.start` Python's cycle collector is off. It tells the JVM of each Java object it
+    From here to :meth:`Environment.start` Python's cycle collector is off. It reports to the JVM each Java object it
     frees, from whichever thread it happens to run in, and if that is amid a call it opens a second connection, which
     later calls may then take. A connection is a thread in the JVM, and Flink's SQL planner keeps what it needs in the
     thread that made it: on another it fails with a NullPointerException.

@@ -1,4 +1,4 @@
-"""The keyed operator that turns frames of bars into frames of features, and says which bundle scores them.
+"""The keyed operator that turns frames of bars into frames of features, and plans which bundle scores them.
 
 State, keyed by symbol group: each series' (:mod:`udfs.state.series`). Broadcast state: the bundle changes announced so
 far.
@@ -115,7 +115,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         self._dealt_by = runtime_context.get_state(ValueStateDescriptor("partitioner", Types.STRING()))
         self._checked: set[int] = set()
         self._partition_of: dict[str, str] = {}
-        self._heard = runtime_context.get_state(ValueStateDescriptor("side_places", Types.STRING()))
+        self._side_offsets = runtime_context.get_state(ValueStateDescriptor("side_places", Types.STRING()))
         self._groups = GroupsState(
             runtime_context.get_state(ValueStateDescriptor("groups", Types.STRING())), settings.groups
         )
@@ -160,7 +160,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         self._log.info("state restored", group=group, count=series)
         if migrated:
             self._log.info(
-                "state migrated: families whose cells changed begin anew", group=group, count=migrated,
+                "state migrated: families whose cells changed start again", group=group, count=migrated,
                 layout=self._kernel.layout_hash,
             )  # fmt: skip
 
@@ -182,8 +182,8 @@ class FrameFeatures(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         changes.put(_CHANGES_KEY, state)
         self._log_change(payload, refused)
         if refused and self._first_instance:
-            letter = dead_letter(self._settings.rollout_topic, Reject(place, payload, "bundle", refused))
-            yield self._row(FeatureFrame.without_bars(0, len(self._kernel.names), [encode(letter)]))
+            refused_message = dead_letter(self._settings.rollout_topic, Reject(place, payload, "bundle", refused))
+            yield self._row(FeatureFrame.without_bars(0, len(self._kernel.names), [encode(refused_message)]))
 
     def _log_change(self, payload: bytes, refused: str) -> None:
         if refused:
@@ -206,7 +206,7 @@ class FrameFeatures(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         self._groups.require(group)
         known = self._states.of_group(group)
         self._note(self._side_log.poll())
-        dead_letters = self._hear(group, known)
+        dead_letters = self._apply_side_inputs(group, known)
         computed = self._compute(group, parsed, messages)
         parts, shadows = self._bundle_plan.plan(
             ctx.get_broadcast_state(CHANGES).get(_CHANGES_KEY), computed.matrix[:, 1].astype(np.int64)
@@ -311,18 +311,18 @@ class FrameFeatures(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         deal(len(columns), stops, run, lambda given: self._give(*given))
         return verdicts
 
-    def _hear(self, group: int, known: dict[tuple[str, str], int]) -> list[bytes]:
-        """Give what came too late for a bar that was seen already, at once, to every series of its symbol.
+    def _apply_side_inputs(self, group: int, known: dict[tuple[str, str], int]) -> list[bytes]:
+        """Apply late side inputs immediately to all series of their symbol.
 
-        How far each topic was heard is state: after a restart the same messages are old news.
+        How far each topic was read is state: after a restart the same messages change nothing.
         """
         if not (arrived := self._arrived.pop(group, None)):
             return []
-        heard: dict[str, int] = json.loads(self._heard.value() or "{}")
-        letters = []
+        known_offsets: dict[str, int] = json.loads(self._side_offsets.value() or "{}")
+        dead_letters = []
         for place, offset, message in arrived:
             event = self._side.add(message)
-            if event is None or offset < heard.get(place, 0):
+            if event is None or offset < known_offsets.get(place, 0):
                 continue
             self._counters["side_inputs"].inc()
             for name, row in known.items():
@@ -331,12 +331,12 @@ class FrameFeatures(KeyedBroadcastProcessFunction):  # type: ignore[misc]
                     if self._give(row, event) == LATE:
                         topic, _, partition = place.rpartition(":")
                         reject = Reject(f"{partition}:{offset}", encode(message), "effective_ms", _LATE_SPLIT)
-                        letters.append(encode(dead_letter(topic, reject)))
+                        dead_letters.append(encode(dead_letter(topic, reject)))
                     self._states.write(name, row)
-        now_heard = heard | {place: offset + 1 for place, offset, _ in arrived}
-        if now_heard != heard:
-            self._heard.update(json.dumps(now_heard))
-        return letters
+        offsets = known_offsets | {place: offset + 1 for place, offset, _ in arrived}
+        if offsets != known_offsets:
+            self._side_offsets.update(json.dumps(offsets))
+        return dead_letters
 
     def _note(self, messages: Iterator[SideMessage]) -> None:
         for message in messages:

@@ -5,12 +5,12 @@
 | ``signals`` | counter | signals emitted |
 | ``withheld`` | counter by cause | decisions that made no signal |
 | ``skipped`` | counter by model | frames in which that model gave nothing |
-| ``unlike_training`` | counter | signals whose confidence was lowered because their inputs are strange |
+| ``unlike_training`` | counter | signals whose confidence was lowered because their inputs are out of distribution |
 | ``latency_seconds`` | histogram by stage | where the time from a bar to its signal goes, see :data:`STAGES` |
 | ``score_seconds`` | histogram | time of the scoring batch that a frame was in |
 | ``drift_psi_max_milli`` | gauge | the largest PSI of a feature, in thousandths |
 
-Histograms are kept in thread mode only: a worker beside the JVM sends every counter it has with each bundle, 0.8 ms for
+Histograms exist in thread mode only: a worker alongside the JVM sends all its counters with each bundle, 0.8 ms for
 130 of them.
 """
 
@@ -24,7 +24,7 @@ from udfs.frames.codec import FeatureFrame, ScoreFrame
 from udfs.steps.decide_frames import DecidedFrame
 
 #: Stages of a frame, each observed for its first bar, the one that waited longest: from the bar's end to its ingestion
-#: and from there to the feature operator (bars that say when they were ingested: built ones do not), that operator's
+#: and from there to the feature operator (bars that state when they were ingested: built ones do not), that operator's
 #: work, the wait for the models and their work, and the decision with Redis. ``signal``: from the bar's end to the
 #: signal, of frames with one.
 STAGES = ("arrived", "framed", "features", "scored", "decided", "signal")
@@ -39,7 +39,7 @@ _TELL_EVERY_S = 0.25
 class Histogram:
     """A Prometheus histogram of Flink counters: ``NAME_bucket`` with label ``le``, ``NAME_count``, ``NAME_sum_ms``.
 
-    PyFlink's own distribution exports the last value only. A bucket's counter is touched when the histogram is told,
+    PyFlink's own distribution exports the last value only. A bucket's counter is touched when the histogram is flushed,
     not with each value: a call into the JVM costs more than the rest of this together.
 
     >>> class Group(dict):
@@ -51,7 +51,7 @@ class Histogram:
     >>> group = Group()
     >>> histogram = Histogram(group, "wait_seconds", bounds_s=(0.1, 1.0))
     >>> for value in (0.05, 0.1, 0.5, 7.0): histogram.observe(value)
-    >>> histogram.tell()
+    >>> histogram.flush()
     >>> [group["le", bound]["wait_seconds_bucket"].count for bound in ("0.1", "1.0", "+Inf")]
     [2, 3, 4]
     >>> group["wait_seconds_count"].count, group["wait_seconds_sum_ms"].count
@@ -70,7 +70,7 @@ class Histogram:
         self._new[bisect_left(self._bounds_s, seconds)] += 1
         self._new_ms += max(seconds, 0.0) * 1000
 
-    def tell(self) -> None:
+    def flush(self) -> None:
         """Add what is new to Flink's counters."""
         below = 0
         for new, bucket in zip(self._new, self._buckets, strict=True):
@@ -86,7 +86,7 @@ class Histogram:
 class JobMetrics:
     """Counts over one operator's metric group; ``bars``, ``signals`` and ``dead_letters`` since it was opened.
 
-    ``live`` is false in a replay: how long ago its bars ended says nothing. ``timed``: keep the histograms.
+    ``live`` is false in a replay: how long ago its bars ended means nothing. ``timed``: keep the histograms.
     """
 
     def __init__(self, group: Any, live: bool = True, timed: bool = True) -> None:
@@ -125,7 +125,7 @@ class JobMetrics:
             self._psi_max = max((value for name, value in figures.items() if name.startswith("psi.")), default=0.0)
         if self._timed and len(frame):
             self._observe(frame, scores, decided)
-        self.tell()
+        self.flush()
 
     def _observe(self, frame: FeatureFrame, scores: ScoreFrame, decided: DecidedFrame) -> None:
         now_ms, end_ms = time.time() * 1000, float(frame.bar_matrix()[0, 1])
@@ -143,13 +143,13 @@ class JobMetrics:
         for stage, from_ms, to_ms in spans:
             self._stages[stage].observe((to_ms - from_ms) / 1000)
 
-    def tell(self, at_once: bool = False) -> None:
-        """Tell Flink of the histograms, unless that was done a moment ago; what is left is told with the next frame."""
+    def flush(self, at_once: bool = False) -> None:
+        """Flush the histograms to Flink, at most once per interval; the rest is flushed with the next frame."""
         now_s = time.monotonic()
         if self._timed and (at_once or now_s - self._told_s >= _TELL_EVERY_S):
             self._told_s = now_s
             for histogram in (*self._stages.values(), self._score):
-                histogram.tell()
+                histogram.flush()
 
     def _withheld(self, cause: str) -> Any:
         if cause not in self._causes:

@@ -114,11 +114,11 @@ class FollowSignals(KeyedProcessFunction):  # type: ignore[misc]
         self._timers.pop(group, None)
         watermark = ctx.timer_service().current_watermark()
         over = watermark >= _END_OF_INPUT
-        told = tracker.expire(tracker.newest_ms if over else float(timestamp))
+        outcomes = tracker.expire(tracker.newest_ms if over else float(timestamp))
         self._keep(group, tracker)
         if not over:
             self._set_timer(group, tracker, ctx)
-        yield from self._publish(self._frames.records(told), latest(told))
+        yield from self._publish(self._frames.records(outcomes), latest(outcomes))
 
     def _publish(self, records: OutputBatch, newest: list[Outcome]) -> Iterator[Row]:
         if self._store is not None and newest:
@@ -158,7 +158,7 @@ class FollowSignals(KeyedProcessFunction):  # type: ignore[misc]
             ctx.timer_service().register_event_time_timer(int(due))
 
     def close(self) -> None:
-        """Let go of Redis."""
+        """Close Redis."""
         store: RedisStore | None = getattr(self, "_store", None)
         if store is not None:
             store.close()

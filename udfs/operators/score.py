@@ -1,4 +1,4 @@
-"""The vectorised UDF that scores feature frames: one call a model for all bars of a batch of frames."""
+"""The vectorised UDF that scores feature frames: one call per model for all bars of a batch of frames."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DRIFT_ROWS_MAX = 256
 
 
 class Score(ScalarFunction):  # type: ignore[misc]
-    """Series of packed FeatureFrames in, series of packed ScoreFrames out. Holds no state of the stream.
+    """Series of packed FeatureFrames in, series of packed ScoreFrames out. Keeps no state of the stream.
 
     ``bundle`` is the job's own, a shipped name or a folder that the worker can read; frames name the bundles that score
     them. ``job`` is what the job computes; from its names a bundle's inputs are picked by name.
@@ -58,7 +58,7 @@ class Score(ScalarFunction):  # type: ignore[misc]
         self._log.info(f"bundle loaded: {models}", bundle=bundle.id, seconds=round(seconds, 3))
 
     def eval(self, frames: pd.Series) -> pd.Series:
-        """Score a batch of frames together and deal the results out again."""
+        """Score a batch of frames together and split the results by frame."""
         began_s = time.perf_counter()
         unpacked = [unpack_features(self._encoding.unwrap(frame)) for frame in frames]
         results = [ScoreFrame([], []) for _ in unpacked]
@@ -93,7 +93,7 @@ class Score(ScalarFunction):  # type: ignore[misc]
             return
         columns = columns_of(bundle.features, self._names)
         matrix = np.concatenate([_inputs(frame, part, columns) for frame, part, _ in wanted])
-        scores = bundle.score(matrix)  # zero rows give zero rows: a frame may hold dead letters alone
+        scores = bundle.score(matrix)  # zero rows give zero rows: a frame may have dead letters alone
         for model, reason in scores.skipped.items():
             if self._log.once(bundle.id, model, reason.partition(":")[0]):
                 self._log.warning("model skipped", bundle=bundle.id, model=model, reason=reason)
@@ -126,7 +126,7 @@ class Score(ScalarFunction):  # type: ignore[misc]
             lean = np.nan_to_num(probabilities[chosen, :, 2] - probabilities[chosen, :, 0])
             with np.errstate(invalid="ignore", divide="ignore"):
                 score = (weights * lean).sum(axis=1) / total
-            monitor.observe(matrix[chosen], score, RowDrift(found.dissimilarity[chosen], found.strange[chosen]))
+            monitor.observe(matrix[chosen], score, RowDrift(found.dissimilarity[chosen], found.dissimilar[chosen]))
         return found.dissimilarity
 
     def _drift(self) -> dict[str, dict[str, float]]:

@@ -1,7 +1,7 @@
 """The keyed operator that carries :class:`udfs.steps.decide_frames.Decider`: its state, its metrics, and Redis.
 
-State, keyed by symbol group: what was last said of each symbol and timeframe, written through in the call that
-changes it. Redis is written once a frame, in one pipeline, and every write is idempotent by signal id and revision:
+State, keyed by symbol group: the last decision on each symbol and timeframe, written through in the call that
+changes it. Redis is written once per frame, in one pipeline, and every write is idempotent by signal id and revision:
 a replay after a failure changes nothing.
 """
 
@@ -147,7 +147,7 @@ class FrameSignals(KeyedProcessFunction):  # type: ignore[misc]
             bundle.failures.clear()
 
     def _report(self, frame: FeatureFrame, scores: ScoreFrame) -> None:
-        """Tell the system page how the job does, at most once a second."""
+        """Report the job's condition to the system page, at most once per second."""
         if self._status is None:
             return
         if len(frame) and scores.parts and scores.parts[-1].models:
@@ -185,8 +185,8 @@ class FrameSignals(KeyedProcessFunction):  # type: ignore[misc]
         return self._halts[group]
 
     def close(self) -> None:
-        """Let go of Redis, and tell the last figures."""
+        """Close Redis and flush the last metrics."""
         if hasattr(self, "_metrics"):
-            self._metrics.tell(at_once=True)
+            self._metrics.flush(at_once=True)
         if self._store is not None:
             self._store.close()

@@ -3,7 +3,7 @@
 Three letters and a digit, ``SPD1``. A record is read by the version it names, so a savepoint is either understood or
 refused by name, never taken for something else. Version 0 is a record without such a head, as the first jobs wrote it.
 
-To change a layout: raise its version, say in ``earlier`` how the version before it becomes the new one, and store a
+To change a layout: raise its version, define in ``earlier`` how the version before it becomes the new one, and store a
 savepoint of the new layout (``tests/fixtures/savepoints/make.py``); docs/upgrades.md has the steps.
 (The kernel's records, ``SPK1``, also list their families: :meth:`udfs.kernel.compiler.Kernel.decode_state`.)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 
 class PartitionsChangedError(RuntimeError):
-    """The bars topic has other partitions than the job's state was built on; says what to do."""
+    """The bars topic has other partitions than the job's state was built on; the message gives the remedy."""
 
     def __init__(self, topic: str, before: int, now: int) -> None:
         super().__init__(

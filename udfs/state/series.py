@@ -1,6 +1,6 @@
 """Each series' state of an operator keyed by symbol group: a matrix in memory over a map in Flink's state.
 
-One record a symbol and timeframe, written through in the call that changes it; the matrix is a cache that fills again
+One record per symbol and timeframe, written through in the call that changes it; the matrix is a cache that fills again
 from state, a group at a time, after a restart.
 """
 
@@ -73,7 +73,7 @@ class SeriesStates:
 
 
 class GroupsState:
-    """The number of symbol groups, kept beside the state that was cut by it; ``stored`` is the keyed ``ValueState``."""
+    """The number of symbol groups, kept with the state that was cut by it; ``stored`` is the keyed ``ValueState``."""
 
     def __init__(self, stored: Any, groups: int) -> None:
         self._stored, self._groups, self._known = stored, groups, set[int]()

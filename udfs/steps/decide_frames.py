@@ -1,6 +1,6 @@
-"""Scored frames to outgoing messages, without Flink: what is said of each bar, and what of it is a signal.
+"""Scored frames to outgoing messages, without Flink: one decision per bar, and which decisions become signals.
 
-One decision a bar, always written to topic ``features``; a signal only when there is something new to act on.
+One decision per bar, always written to topic ``features``; a signal only when there is something new to act on.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ class DecidedFrame(msgspec.Struct):
 
 
 class Verdict(msgspec.Struct):
-    """What one bundle says of its part of a frame; ``bundle`` is None where it could not be used.
+    """One bundle's decisions on its part of a frame; ``bundle`` is None where it could not be used.
 
-    ``decision`` has the part's rows, ``strange`` and ``expired`` bool[n] say which confidences were lowered for that.
+    ``decision`` has the part's rows, ``dissimilar`` and ``expired`` bool[n] mark confidences lowered for that.
     """
 
     bundle: Bundle | None
     scores: PartScores
     decision: Decision
-    strange: NDArray[np.bool_]
+    dissimilar: NDArray[np.bool_]
     expired: NDArray[np.bool_]
 
 
@@ -71,16 +71,16 @@ def judge(bundle: Bundle | None, scores: PartScores, end_ms: NDArray[np.float64]
         decision = Decision(np.full(n, NONE, np.int8), np.full(n, np.nan), silent.astype(np.int8), silent)
         return Verdict(None, scores, decision, nothing, nothing)
     decision = combine(scores.probability_array(), bundle.weights, bundle.thresholds)
-    strange, expired, confidence = nothing, nothing, decision.confidence
+    dissimilar, expired, confidence = nothing, nothing, decision.confidence
     reference, life = bundle.manifest.reference, bundle.manifest.life
     if scores.unlike and reference is not None:
-        strange = drift.strange(np.frombuffer(scores.unlike), reference)
-        if strange.any():
-            confidence = drift.lower(confidence, strange)
+        dissimilar = drift.dissimilar(np.frombuffer(scores.unlike), reference)
+        if dissimilar.any():
+            confidence = drift.lower(confidence, dissimilar)
     if n and life.max_age_days is not None and rollout.expired(bundle.manifest, int(end_ms.max())):
         expired = np.array([rollout.expired(bundle.manifest, int(end)) for end in end_ms.tolist()])
         confidence = np.where(expired, confidence * life.expired_confidence, confidence)
-    return Verdict(bundle, scores, decision._replace(confidence=confidence), strange, expired)
+    return Verdict(bundle, scores, decision._replace(confidence=confidence), dissimilar, expired)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class DecideSettings:
     """Where decisions go, and which of them are sent.
 
     ``topics``: the name of each output topic by its usual name. ``side_topics``: the message type of each topic that
-    travels in frames beside the bars. ``feature_rows``: send a row per bar. ``emit_from_ms``: send only what follows
+    travels in frames alongside the bars. ``feature_rows``: send a row per bar. ``emit_from_ms``: send only what follows
     from bars that end at or after this (epoch ms).
     """
 
@@ -313,7 +313,7 @@ class Decider:
         decision, scores = verdict.decision, verdict.scores
         flags = [
             name
-            for name, lowered in (("unlike_training", verdict.strange), ("bundle_expired", verdict.expired))
+            for name, lowered in (("unlike_training", verdict.dissimilar), ("bundle_expired", verdict.expired))
             if lowered[place]
         ]
         made = decide(

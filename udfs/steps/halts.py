@@ -21,7 +21,7 @@ from udfs.frames.groups import group_of
 from udfs.frames.reader import Reject
 
 
-class Heard(NamedTuple):
+class Received(NamedTuple):
     """A frame's other messages: the ``news``, what was ``refused`` as (topic, reject), and event kinds unknown here."""
 
     news: list[News]
@@ -29,25 +29,27 @@ class Heard(NamedTuple):
     unknown_kinds: list[str]
 
 
-def apply_side_messages(halts: Halts, messages: Iterable[tuple[str, bytes]], kinds: Mapping[str, type[Any]]) -> Heard:
+def apply_side_messages(
+    halts: Halts, messages: Iterable[tuple[str, bytes]], kinds: Mapping[str, type[Any]]
+) -> Received:
     """Note halts and kill-switch messages, as (place, message), in ``halts``; ``kinds``: each topic's messages."""
-    heard = Heard([], [], [])
+    found = Received([], [], [])
     for origin, payload in messages:
         topic, _, place = origin.partition(":")
         try:
             message = decode(payload, kinds[topic])
         except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
-            heard.refused.append((topic, Reject(place, payload, "", str(error))))
+            found.refused.append((topic, Reject(place, payload, "", str(error))))
             continue
         if isinstance(message, KillSwitch):
             halts.apply(message)
         elif isinstance(message, Halt | Pause | Resume):
             halts.note(message.symbol, not isinstance(message, Resume), message.timestamp_ms)
         elif isinstance(message, UnknownEvent):
-            heard.unknown_kinds.append(message.kind)
+            found.unknown_kinds.append(message.kind)
         elif isinstance(message, News):
-            heard.news.append(message)
-    return heard
+            found.news.append(message)
+    return found
 
 
 def key_of_group(group: int, groups: int) -> str:

@@ -1,6 +1,6 @@
-"""Frames of bars, signals and splits to outgoing outcomes, without Flink: one tracker a symbol group.
+"""Frames of bars, signals and splits to outgoing outcomes, without Flink: one tracker per symbol group.
 
-A frame holds the messages of several topics in order of arrival within each topic and symbol. Bars that the signals
+A frame has the messages of several topics in order of arrival within each topic and symbol. Bars that the signals
 job refuses are refused here too, by the same reader, and only counted (their dead letters are that job's); a signal or
 status that cannot be used becomes a dead letter.
 
@@ -55,7 +55,7 @@ class FrameOutcomes(msgspec.Struct):
 
 @dataclass(frozen=True)
 class FollowSettings:
-    """Which topics hold what, and how signals are followed.
+    """Which topics carry what, and how signals are followed.
 
     ``retention_ms``: event time for which bars are kept, behind what was reached (None: for ever); ``cost_bps``: costs
     of a round trip in basis points of the entry price; ``update_every_ms``: least event time between two updates of an
@@ -90,7 +90,7 @@ class OutcomeFrames:
     def take(
         self, tracker: Tracker, group: int, messages: str, places: str, clock_ms: float = float("inf")
     ) -> FrameOutcomes:
-        """Follow one frame; ``places`` holds ``topic:partition:offset`` of each message.
+        """Follow one frame; ``places`` has ``topic:partition:offset`` of each message.
 
         ``clock_ms``: with this frame every message up to that event time is here.
         """
@@ -99,7 +99,7 @@ class OutcomeFrames:
         rejects: list[tuple[str, Reject]] = []
         signals, signal_origins = self._decode(_signal, by_topic.get(self._signals_topic), rejects, self._signals_topic)
         statuses, _ = self._decode(_event, by_topic.get(self._status_topic), rejects, self._status_topic)
-        told = tracker.take(signals, parsed.bars if parsed else (), _splits(statuses), clock_ms)
+        outcomes = tracker.take(signals, parsed.bars if parsed else (), _splits(statuses), clock_ms)
         bars_refused = len(parsed.rejects) if parsed else 0
         for refused in tracker.refused:
             if isinstance(refused.message, Signal):
@@ -107,16 +107,16 @@ class OutcomeFrames:
                 rejects.append((self._signals_topic, Reject(place, payload, "created_ms", refused.reason)))
             else:
                 bars_refused += 1
-        records = self.records(told)
+        records = self.records(outcomes)
         now_ms = int(time.time() * 1000)
         for topic, reject in rejects:
             records.add(self._dead, str(group), now_ms, encode(dead_letter(topic, reject)))
-        return FrameOutcomes(records, latest(told), bars_refused, len(rejects))
+        return FrameOutcomes(records, latest(outcomes), bars_refused, len(rejects))
 
-    def records(self, told: Iterable[Outcome]) -> OutputBatch:
+    def records(self, outcomes: Iterable[Outcome]) -> OutputBatch:
         """Outcomes as outgoing messages."""
         records = OutputBatch()
-        for one in told:
+        for one in outcomes:
             records.add(self._out, one.symbol, one.updated_ms, encode(one))
         return records
 
@@ -147,7 +147,7 @@ class OutcomeFrames:
 def _by_topic(messages: str, places: str) -> dict[str, tuple[str, str]]:
     """``messages`` and ``partition:offset`` places of each topic, joined again.
 
-    A message that holds the separator itself cannot be told apart from its neighbours: then the pieces go to every
+    A message that contains the separator itself cannot be separated from its neighbours: then the pieces go to every
     topic's reader under the first place, and each reader takes what is its own.
     """
     parts, whole = messages.split(SEPARATOR), places.split(",")
@@ -155,13 +155,13 @@ def _by_topic(messages: str, places: str) -> dict[str, tuple[str, str]]:
         topics = dict.fromkeys(place.partition(":")[0] for place in whole)
         first = whole[0].partition(":")[2]
         return {topic: (messages, ",".join([first] * len(parts))) for topic in topics}
-    held: dict[str, tuple[list[str], list[str]]] = {}
+    by_topic: dict[str, tuple[list[str], list[str]]] = {}
     for part, place in zip(parts, whole, strict=True):
         topic, _, rest = place.partition(":")
-        own = held.setdefault(topic, ([], []))
+        own = by_topic.setdefault(topic, ([], []))
         own[0].append(part)
         own[1].append(rest)
-    return {topic: (SEPARATOR.join(texts), ",".join(rests)) for topic, (texts, rests) in held.items()}
+    return {topic: (SEPARATOR.join(texts), ",".join(rests)) for topic, (texts, rests) in by_topic.items()}
 
 
 def _splits(events: Iterable[Event]) -> Iterator[tuple[str, int, float]]:
@@ -192,7 +192,7 @@ def bucket_ms(timeframe: str) -> int:
 
 
 def outdated_keys(tracker: Tracker, keys: Iterable[str]) -> Iterator[str]:
-    """Records of bars that a touched series has let go."""
+    """Records of bars that a touched series has dropped."""
     limits = {
         key: tracker.series[key].kept_from_ms // bucket_ms(key[1])
         for key in tracker.touched

@@ -3,7 +3,7 @@
 Pure glue between the messages and :class:`udfs.kernel.compiler.Kernel`. An event is due when it became known (a split
 when it takes effect), and is given to a series just before the first of its bars that ends at or after that moment; the
 batch builder and the stream operator follow this one rule, so their values are equal to the bit. What comes late, after
-such a bar was already seen, is given at once.
+such a bar was already seen, is applied at once.
 
 >>> from models.events import Split
 >>> side_input(Split(symbol="AAPL", timestamp_ms=500, ratio=4.0, effective_ms=1000))
@@ -26,7 +26,7 @@ from models.messages import News, OptionSummary
 
 Given = TypeVar("Given")
 
-#: Events of a symbol beyond which those that its series have seen are let go.
+#: Events of a symbol beyond which those that its series have seen are dropped.
 EVENTS_MAX = 1_000
 
 #: The kernel's method and its row.
@@ -154,7 +154,7 @@ class SideInputs:
         return first_bars(events[first:last], ends_ms)
 
     def forget(self, symbol: str, before_ms: float) -> None:
-        """Let go of the events due before that moment, once there are many."""
+        """Drop the events due before that moment, once there are many."""
         events = self._events.get(symbol, [])
         if len(events) > EVENTS_MAX:
             del events[: bisect_left(events, before_ms, key=due_ms)]

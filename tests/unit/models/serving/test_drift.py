@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.serving.bundle import load_bundle
-from models.serving.drift import CLIP, DriftMonitor, dissimilarity, lower, psi, scale, shares, strange
+from models.serving.drift import CLIP, DriftMonitor, dissimilar, dissimilarity, lower, psi, scale, shares
 
 
 @pytest.fixture
@@ -33,22 +33,22 @@ def test_dissimilarity_by_its_definition(bundle, rows):
 
 def test_a_row_in_the_sample_is_not_strange_and_an_unheard_of_one_is(bundle, rows):
     reference, sample = bundle.manifest.reference, bundle.reference
-    usual = strange(dissimilarity(rows, sample, reference), reference)
+    usual = dissimilar(dissimilarity(rows, sample, reference), reference)
     assert 0.001 < usual.mean() < 0.03  # the threshold is the 99th percentile of training rows
     wild = rows[:50] + 6 * np.array(reference.spread)
-    assert strange(dissimilarity(wild, sample, reference), reference).all()
+    assert dissimilar(dissimilarity(wild, sample, reference), reference).all()
     missing = rows[:1].copy()
     missing[0, 3] = np.nan
-    assert not strange(dissimilarity(missing, sample, reference), reference).any()
+    assert not dissimilar(dissimilarity(missing, sample, reference), reference).any()
 
 
 def test_the_flag_is_a_function_of_the_row_alone(bundle, rows):
     monitor = DriftMonitor(bundle.features, bundle.manifest.reference, bundle.reference)
     together = monitor.rows(rows[:200])
-    alone = np.concatenate([monitor.rows(rows[i : i + 1]).strange for i in range(200)])
-    assert together.strange.tolist() == alone.tolist()
+    alone = np.concatenate([monitor.rows(rows[i : i + 1]).dissimilar for i in range(200)])
+    assert together.dissimilar.tolist() == alone.tolist()
     confidence = np.full(200, 0.5)
-    assert lower(confidence, together.strange).tolist() == [0.4 if flag else 0.5 for flag in together.strange]
+    assert lower(confidence, together.dissimilar).tolist() == [0.4 if flag else 0.5 for flag in together.dissimilar]
 
 
 def test_shares_and_psi_against_numpy_histograms():

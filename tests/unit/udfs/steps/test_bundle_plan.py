@@ -185,7 +185,7 @@ def test_confidence_falls_for_strange_rows_and_for_a_bundle_past_its_age(age_ms,
     part = PartScores(Part("daily-swing"), bundle.id, names, probabilities.tobytes(), {}, unlike.tobytes())
     verdict = judge(bundle, part, np.array([end_ms, end_ms], float))
     np.testing.assert_allclose(verdict.decision.confidence, [0.9 * factor, 0.9 * factor * 0.8])
-    assert verdict.strange.tolist() == [False, True]
+    assert verdict.dissimilar.tolist() == [False, True]
     assert verdict.expired.tolist() == [factor < 1] * 2
 
 
