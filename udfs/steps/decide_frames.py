@@ -115,7 +115,7 @@ def require_features(names: Sequence[str]) -> None:
 class Decider:
     """Decides frames; holds nothing of the stream (the caller holds each series' state row).
 
-    ``bundles`` gives the bundle of a reference (``models.serving.bundle_cache.Shelf.get``).
+    ``bundles`` gives the bundle of a reference (``models.serving.bundle_cache.BundleCache.get``).
     """
 
     def __init__(
