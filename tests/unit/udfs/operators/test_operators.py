@@ -163,7 +163,7 @@ def test_scores_come_frame_by_frame_and_a_model_that_is_skipped_is_logged_once(l
     assert [one.parts[0].probabilities for one in ours] == [one.parts[0].probabilities for one in again]
     cold = ours[0].parts[0].skipped  # the first bars lack inputs: every model that cannot do without them abstains
     assert set(cold) == {record.model for record in said(lines, "model skipped")}
-    bundle = worker._shelf.get("minute-day")
+    bundle = worker._bundles.get("minute-day")
     bundle._models[0] = Raising()
     for _ in range(3):
         scored(frames, worker=worker)
@@ -243,7 +243,7 @@ def test_a_model_that_fails_to_explain_is_counted_and_logged_once(lines):
     inputs = inputs_of_signals()
     flink = Flink()
     operator = signals_operator(flink)
-    bundle = operator._shelf.get("minute-day")
+    bundle = operator._bundles.get("minute-day")
     bundle._models[0] = Raising()
     name = bundle.manifest.models[0].name
     assert sent(flink.process(operator, inputs), "trading-signals", Signal)
