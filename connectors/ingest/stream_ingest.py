@@ -115,9 +115,10 @@ class StreamIngest:
         starts = self._calendar.minutes_open(first * 60_000, (last + 1) * 60_000)
         return _ranges(start // 60_000 for start in starts)
 
-    def _count(self, counter: Any, channel: str, amount: int = 1) -> None:
-        self._totals[counter._name.removeprefix("ingest_")] += amount
-        key = (counter._name, channel)
+    def _count(self, total: str, counter: Any, channel: str, amount: int = 1) -> None:
+        """Add to a total of the report and to its metric of the channel."""
+        self._totals[total] += amount
+        key = (total, channel)
         if key not in self._counts:
             self._counts[key] = counter.labels(self.source, channel)
         self._counts[key].inc(amount)
@@ -127,7 +128,7 @@ class StreamIngest:
         parsed = (venue or self._venue).parse_many(frames, now_ms)
         for refused in parsed.rejects:
             self._sink.dead(dead_letter(refused.payload, refused.reason, f"venue:{self.source}", refused.field), now_ms)
-            self._count(metrics.REJECTED, refused.channel or "unknown")
+            self._count("rejected", metrics.REJECTED, refused.channel or "unknown")
         if parsed.messages:
             self.accept(parsed.messages, now_ms)
         return parsed.connection_events
@@ -181,9 +182,9 @@ class StreamIngest:
             self._heard_ms[channel] = self._last_ms = now_ms
             self.staleness.see(channel, now_ms)
         for channel, amount in published.items():
-            self._count(metrics.MESSAGES, channel, amount)
+            self._count("messages", metrics.MESSAGES, channel, amount)
         for channel, amount in duplicates.items():
-            self._count(metrics.DUPLICATES, channel, amount)
+            self._count("duplicates", metrics.DUPLICATES, channel, amount)
 
     def _after_outage(self, symbol: str, time_ms: int) -> None:
         span = self._outages.see(symbol, time_ms)
@@ -289,7 +290,7 @@ class StreamIngest:
             )
         for gap in found:
             self.publish_event(GapDeclared, now_ms, "", gap.symbol, **gap.fields())
-            self._count(metrics.GAPS, gap.channel)
+            self._count("gaps", metrics.GAPS, gap.channel)
         return found
 
     def fill(self, gap: Gap, messages: Iterable[Message], now_ms: int) -> int:
@@ -308,7 +309,7 @@ class StreamIngest:
                 self._publish_bar(fresh)
             else:
                 self._sink.publish(self._scored(fresh) if type(fresh) is News else fresh)
-        self._count(metrics.BACKFILLED, gap.channel, count)
+        self._count("backfilled", metrics.BACKFILLED, gap.channel, count)
         return count
 
     def close(self, gap: Gap, published: int, now_ms: int) -> None:
