@@ -45,7 +45,7 @@ def broker():
         yield server
 
 
-def test_messages_are_listed_mended_and_put_back_once(broker: Broker) -> None:
+def test_messages_are_listed_fixed_and_requeued_once(broker: Broker) -> None:
     kafka = ("--kafka", broker.bootstrap)
     broker.create_topic(BARS, partitions=2)
     places: dict[bytes, tuple[int, int]] = {}
@@ -73,7 +73,7 @@ def test_messages_are_listed_mended_and_put_back_once(broker: Broker) -> None:
     assert [line["payload"] for line in listed] == [body.decode() for body in bodies[:2]]
 
     refused = run("requeue", *kafka, status=2)
-    assert "say which" in refused
+    assert "choose which" in refused
     aapl = listed[0]["place"]
     dry = run("requeue", *kafka, "--at", aapl, "--set", "close=101.5", "--dry-run")
     assert '"close":101.5' in dry
