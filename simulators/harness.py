@@ -92,7 +92,7 @@ class Running:
 async def ingesting(config: settings_of.Base) -> AsyncIterator[Running]:
     """Ingest while the block runs."""
     sink, stop = Collected(), asyncio.Event()
-    task = asyncio.create_task(supervisor.run(config, stop, sink))  # type: ignore[arg-type]
+    task = asyncio.create_task(supervisor.run(config, stop, sink))
     try:
         yield Running(sink, task, stop)
         if task.done():

@@ -5,9 +5,16 @@ One of the two is published on ``market-data-bars``, the other on ``market-data-
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
+import msgspec
+
 from connectors.bars.sql import BUILT
 from connectors.ingest import metrics
-from models.messages import Bar
+from connectors.ingest.stream_ingest import CHECK_TOPIC
+from connectors.kafka.security import kafka_client
+from models.messages import TOPICS, Bar, decode
 
 _FIELDS = ("open", "high", "low", "close", "volume")
 
@@ -46,3 +53,21 @@ class CrossCheck:
         result = "equal" if max(found.values()) <= self._tolerance else "differs"
         metrics.BAR_CHECKS.labels(source, bar.timeframe, result).inc()
         return found
+
+
+async def check_bars(bootstrap: str, stop: asyncio.Event) -> None:
+    """Follow chosen and compared bars and keep the metrics of how they agree."""
+    from confluent_kafka import Consumer
+
+    consumer = Consumer(kafka_client(bootstrap, group_id="signals-bars-check", auto_offset_reset="latest"))
+    consumer.subscribe([TOPICS[Bar], CHECK_TOPIC])
+    check = CrossCheck()
+    try:
+        while not stop.is_set():
+            for record in await asyncio.to_thread(consumer.consume, 1000, 0.2):
+                if record.error():
+                    continue
+                with contextlib.suppress(msgspec.DecodeError):
+                    check.see(decode(record.value() or b"", Bar))
+    finally:
+        consumer.close()

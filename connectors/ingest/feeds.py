@@ -17,17 +17,27 @@ A record that does not fit goes to dead-letter, whole, with the field and the re
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from connectors.ingest import metrics
+from connectors.ingest.connection import now_ms as clock_ms
+from connectors.ingest.dedupe import Dedupe
+from connectors.ingest.sentiment import Scorer, text_of
+from connectors.ingest.stream_ingest import Sink
+from connectors.kafka.security import kafka_client
 from connectors.venues.base import Parsed, check_bar, check_price, check_size, fail, reject, rfc3339_ms, time_ms
+from models.dead_letters import dead_letter
 from models.events import KINDS as EVENT_KINDS
 from models.events import Event, event_of
 from models.messages import TIMEFRAME_MS, Bar, Message, News, Quote, Trade
 
+log = logging.getLogger("ingest")
 KINDS: dict[str, type[Message]] = {"trade": Trade, "quote": Quote, "bar": Bar, "news": News, "status": Event}
 _UNITS = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 _MISSING = object()
@@ -125,8 +135,6 @@ class KafkaFeed:
             for ours, path, unit in self._fields:
                 value = _at(held, path)
                 if value is _MISSING or value is None:
-                    if ours not in self._kind.__struct_defaults__ and value is _MISSING:
-                        continue
                     continue
                 values[ours] = _time(ours, value, unit) if unit else value
             if isinstance(values.get("symbol"), str):
@@ -143,3 +151,56 @@ class KafkaFeed:
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
             return Parsed(rejects=[reject(error, record)])
         return Parsed(messages=[message])
+
+
+async def follow_feed(
+    feed: KafkaFeed, bootstrap: str, sink: Sink, stop: asyncio.Event, dedupe: Dedupe, score: Scorer
+) -> None:
+    """Read a Kafka topic through its mapping. Offsets are committed after what they became is on the broker.
+
+    A failed commit is covered by the next one: ``dedupe`` drops what is read again meanwhile.
+    """
+    from confluent_kafka import Consumer, KafkaException
+
+    consumer = Consumer(
+        kafka_client(
+            feed.bootstrap or bootstrap,
+            group_id=f"signals-feed-{feed.source}",
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            # The successor of a killed process waits this long for its partitions (45 s by default).
+            session_timeout_ms=10_000,
+        )
+    )
+    consumer.subscribe([feed.topic])
+    try:
+        while not stop.is_set():
+            records = await asyncio.to_thread(consumer.consume, 1000, 0.2)
+            for record in records:
+                if record.error():
+                    log.warning("feed %s: %s", feed.source, record.error())
+                    continue
+                parsed = feed.parse(record.value() or b"", clock_ms())
+                for message in parsed.messages:
+                    fresh = dedupe.new(message)
+                    if fresh is None:
+                        metrics.DUPLICATES.labels(f"feed:{feed.source}", feed.topic).inc()
+                        continue
+                    if isinstance(fresh, News) and fresh.sentiment is None:
+                        fresh = msgspec.structs.replace(fresh, sentiment=round(score(text_of(fresh)), 6))
+                    sink.publish(fresh)
+                    metrics.MESSAGES.labels(f"feed:{feed.source}", feed.topic).inc()
+                for refused in parsed.rejects:
+                    refusal = dead_letter(
+                        refused.payload, refused.reason, feed.topic, refused.field, record.partition(), record.offset()
+                    )
+                    sink.dead(refusal, clock_ms())
+                    metrics.REJECTED.labels(f"feed:{feed.source}", feed.topic).inc()
+            if records:
+                await asyncio.to_thread(sink.flush)
+                try:
+                    await asyncio.to_thread(consumer.commit, asynchronous=False)
+                except KafkaException as error:
+                    log.warning("feed %s: offsets not committed: %s", feed.source, error)
+    finally:
+        consumer.close()

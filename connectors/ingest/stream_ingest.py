@@ -40,6 +40,12 @@ class Sink(Protocol):
     def dead(self, letter: DeadLetter, time_ms: int) -> None:
         """Take a dead letter."""
 
+    def poll(self) -> None:
+        """Serve what the sink has to do in the background, such as delivery reports."""
+
+    def flush(self) -> None:
+        """Return when everything taken is delivered; raise if that fails."""
+
 
 def channel_of(message: Message) -> str:
     """The channel a message counts for.

@@ -14,7 +14,6 @@ ELSEWHERE = {
     "test_unit_tests.py": "the unit tests",
     "test_event_contract.py": "all producers and readers of status events",
     "cli/test_commands.py": "every command of the room",
-    "connectors/ingest/test_resume.py": "stream_ingest, gaps and dedupe over a restart",
     "connectors/venues/test_clocks.py": "staleness, backoff and sequences of all venues",
     "connectors/venues/test_fuzz.py": "the parsers of all venues",
     "connectors/venues/test_new_venue.py": "a venue added to the folder, from its socket to the messages",
