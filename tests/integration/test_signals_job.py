@@ -187,9 +187,15 @@ def test_a_bundle_of_other_features_is_refused_naming_both(kafka, tmp_path: Path
     assert Kernel(FeatureConfig()).feature_set_hash in done.stderr
 
 
-def test_features_that_the_bundle_lacks_and_a_broken_configuration_are_named(kafka, tmp_path: Path) -> None:
+def test_features_that_are_lacking_and_a_broken_configuration_are_named(kafka, tmp_path: Path) -> None:
     fewer = tmp_path / "fewer.json"
     fewer.write_bytes(msgspec.json.encode(FeatureConfig(families=("rsi", "macd"))))
+    done = run_job("--kafka", kafka.bootstrap, "--feature-config", str(fewer), timeout_s=60)
+    assert done.returncode == 1
+    assert "deciding reads volume_vs_ma_20, current_price, atr_14, which it does not compute" in done.stderr
+    assert "add theirs (rsi, macd, volume, context, volatility)" in done.stderr
+    enough_to_decide = ("rsi", "macd", "volume", "context", "volatility")
+    fewer.write_bytes(msgspec.json.encode(FeatureConfig(families=enough_to_decide)))
     done = run_job("--kafka", kafka.bootstrap, "--feature-config", str(fewer), timeout_s=60)
     assert done.returncode == 1
     assert "needs features the job does not compute: bb_position" in done.stderr
