@@ -230,7 +230,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "future_of_arrival", "end_ms", f"at most {FUTURE_TOLERANCE_MS // 60_000} minutes after the recorded arrival",
         _future_of_arrival,
-        {"suspects": "the matrix has no arrival; the frame reader compares the two beside it",
+        {"suspects": "the matrix has no arrival; the frame reader compares the two separately",
          "compiled": "knows no clock, so that a replay gives the same verdict", "venue": _FIVE_NUMBERS,
          "file": "a file's bar has no arrival"},
     ),

@@ -1,1 +1,1 @@
-"""What Flink calls: one thin class a file; the logic lives in pure functions beside them."""
+"""What Flink calls: one thin class per file; the logic is in pure functions of other modules."""

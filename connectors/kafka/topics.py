@@ -10,18 +10,18 @@ from connectors.kafka.security import kafka_client
 
 def require_broker(bootstrap: str, timeout_s: float = 10) -> None:
     """Raise ConnectionError naming the address, and the broker's reason if any, unless a broker answers there."""
-    told: list[str] = []
+    errors: list[str] = []
 
     def note(error: KafkaError) -> None:
         if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
-            told.append(error.str())
+            errors.append(error.str())
 
     admin = AdminClient(kafka_client(bootstrap, log_level=0, error_cb=note))
     try:
         admin.list_topics(timeout=timeout_s)
     except KafkaException as error:
         admin.poll(0)
-        reason = told[0] if told else error.args[0].str()
+        reason = errors[0] if errors else error.args[0].str()
         raise ConnectionError(
             f"no Kafka broker answers at {bootstrap} within {timeout_s:.0f} s ({reason}): start it, set --kafka / "
             "SIGNALS_KAFKA to its address, or fix SIGNALS_KAFKA_PROTOCOL and the related settings (docs/deployment.md)"

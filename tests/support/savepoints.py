@@ -20,7 +20,7 @@ from models.outcomes.tracker import Tracker
 from udfs.frames.groups import group_of
 from udfs.kernel.compiler import FeatureConfig, Kernel
 from udfs.kernel.layout import LAYOUT as FEATURES
-from udfs.operators.signals import ACCOUNT, HALTS, LAST_SAID
+from udfs.operators.signals import ACCOUNT, HALTS, LAST_EMITTED
 from udfs.steps.outcome_frames import BARS, SIGNALS, SPLITS
 
 FOLDER = ROOT / "tests" / "fixtures" / "savepoints"
@@ -54,7 +54,7 @@ def layout() -> dict[str, object]:
     from models.signals import protections as risk
     from udfs.features.base import CONTEXT
 
-    kinds = (FEATURES, LAST_SAID, ACCOUNT, HALTS, SIGNALS, BARS, SPLITS)
+    kinds = (FEATURES, LAST_EMITTED, ACCOUNT, HALTS, SIGNALS, BARS, SPLITS)
 
     def columns(module: object) -> dict[str, int]:
         return {name: value for name, value in vars(module).items() if name.strip("_").isupper() and type(value) is int}

@@ -221,7 +221,7 @@ class Kernel:
         if bars.shape[1] < len(BAR_COLUMNS):
             bars = np.hstack([bars, np.zeros((len(bars), len(BAR_COLUMNS) - bars.shape[1]))])
         if not (bars.flags.c_contiguous and bars.flags.writeable and bars.dtype == np.float64):
-            bars = np.array(bars, np.float64, order="C")  # another layout would be compiled anew
+            bars = np.array(bars, np.float64, order="C")  # another layout would be compiled again
         verdicts = np.empty(len(rows), np.int8)
         self._run(states, np.asarray(rows, np.int64), bars, out, quality, verdicts, self._opens, self._closes)
         return verdicts

@@ -33,7 +33,7 @@ from udfs.operators.metrics import JobMetrics
 from udfs.state.layout import Layout, as_it_is
 from udfs.state.series import SeriesStates
 
-LAST_SAID = Layout("what was last said of a series", b"SPD", 1, size=8 * STATE_COLUMNS, earlier={0: as_it_is})
+LAST_EMITTED = Layout("the last emission of a series", b"SPD", 1, size=8 * STATE_COLUMNS, earlier={0: as_it_is})
 ACCOUNT = Layout("the account of a symbol group", b"SPA", 1, size=8 * ACCOUNT_COLUMNS, earlier={0: as_it_is})
 HALTS = Layout("halts", b"SPH", 1, earlier={0: as_it_is})
 
@@ -70,8 +70,8 @@ class FrameSignals(KeyedProcessFunction):  # type: ignore[misc]
         self._states = SeriesStates(
             runtime_context.get_map_state(MapStateDescriptor("last_said", Types.STRING(), Types.PICKLED_BYTE_ARRAY())),
             self._decider.new_states,
-            lambda row: LAST_SAID.write(row.tobytes()),
-            lambda record: np.frombuffer(LAST_SAID.read(record)),
+            lambda row: LAST_EMITTED.write(row.tobytes()),
+            lambda record: np.frombuffer(LAST_EMITTED.read(record)),
             self._log_restored,
         )
         self._heads = runtime_context.get_map_state(MapStateDescriptor("heads", Types.STRING(), Types.STRING()))
@@ -103,7 +103,7 @@ class FrameSignals(KeyedProcessFunction):  # type: ignore[misc]
     def _log_restored(self, group: int, series: int, migrated: int) -> None:
         self._log.info("state restored", group=group, count=series)
         if migrated:
-            self._log.info("state migrated", group=group, count=migrated, layout=LAST_SAID.version)
+            self._log.info("state migrated", group=group, count=migrated, layout=LAST_EMITTED.version)
 
     def process_element(self, value: Row, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
         """One frame."""

@@ -7,11 +7,11 @@ from models.outcomes.tracker import Tracker
 from models.signals.emission import STATE_COLUMNS, Policy
 from models.signals.protections import ACCOUNT_COLUMNS
 from udfs.kernel.compiler import FeatureConfig, Kernel
-from udfs.operators.signals import ACCOUNT, HALTS, LAST_SAID
+from udfs.operators.signals import ACCOUNT, HALTS, LAST_EMITTED
 from udfs.state.layout import StateLayoutError
 from udfs.steps.outcome_frames import BARS, SIGNALS, SPLITS, changed_records, restore
 
-KINDS = [LAST_SAID, ACCOUNT, HALTS, SIGNALS, BARS, SPLITS]
+KINDS = [LAST_EMITTED, ACCOUNT, HALTS, SIGNALS, BARS, SPLITS]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -31,15 +31,15 @@ def test_a_newer_layout_is_refused_with_both_versions_and_the_remedy(kind):
 
 def test_rows_of_another_width_are_refused():
     wider = np.zeros(STATE_COLUMNS + 1).tobytes()
-    with pytest.raises(StateLayoutError, match=f"last said of a series in {8 * STATE_COLUMNS + 8} bytes"):
-        LAST_SAID.read(LAST_SAID.write(wider))
+    with pytest.raises(StateLayoutError, match=f"last emission of a series in {8 * STATE_COLUMNS + 8} bytes"):
+        LAST_EMITTED.read(LAST_EMITTED.write(wider))
     with pytest.raises(StateLayoutError, match="account of a symbol group in 8 bytes"):
         ACCOUNT.read(np.zeros(1).tobytes())
 
 
 def test_no_row_that_was_ever_written_looks_like_a_head():
     # the first four bytes of a series' row are those of -1, 0, 1 or 2 as float64; of an account's the equity's
-    assert Policy().new_states(1).tobytes()[:3] != LAST_SAID.head
+    assert Policy().new_states(1).tobytes()[:3] != LAST_EMITTED.head
     assert len(np.zeros(ACCOUNT_COLUMNS).tobytes()) != len(ACCOUNT.write(b"")) + ACCOUNT.size
 
 
