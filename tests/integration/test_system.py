@@ -80,7 +80,7 @@ def test_up_status_logs_a_kill_down_and_up_again(system: System) -> None:
     assert "nothing runs" in system.run("status", code=3)
     told = system.run("up")
     assert "started signals" in told
-    assert "runs already" in system.run("up", code=2)
+    assert "already running" in system.run("up", code=2)
     first = system.status()
     assert [one["name"] for one in first["parts"]] == ["kafka", "redis", "signals", "outcomes", "relay"]
     pids = [first["pid"], *(one["pid"] for one in first["parts"])]
