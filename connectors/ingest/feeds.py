@@ -28,7 +28,7 @@ import msgspec
 from connectors.ingest import metrics
 from connectors.ingest.connection import now_ms as clock_ms
 from connectors.ingest.dedupe import Dedupe
-from connectors.ingest.sentiment import Scorer, text_of
+from connectors.ingest.sentiment import Scorer, scored
 from connectors.ingest.stream_ingest import Sink
 from connectors.kafka.security import kafka_client
 from connectors.venues.base import Parsed, check_bar, check_price, check_size, fail, reject, rfc3339_ms, time_ms
@@ -186,9 +186,7 @@ async def follow_feed(
                     if fresh is None:
                         metrics.DUPLICATES.labels(f"feed:{feed.source}", feed.topic).inc()
                         continue
-                    if isinstance(fresh, News) and fresh.sentiment is None:
-                        fresh = msgspec.structs.replace(fresh, sentiment=round(score(text_of(fresh)), 6))
-                    sink.publish(fresh)
+                    sink.publish(scored(fresh, score) if isinstance(fresh, News) else fresh)
                     metrics.MESSAGES.labels(f"feed:{feed.source}", feed.topic).inc()
                 for refused in parsed.rejects:
                     refusal = dead_letter(

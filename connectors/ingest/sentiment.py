@@ -25,6 +25,8 @@ from functools import cache
 from importlib.metadata import files
 from typing import Any
 
+import msgspec
+
 from models.messages import News
 
 #: Text in, score in [-1, 1] out.
@@ -107,3 +109,10 @@ def scorer(name: str) -> Scorer:
 def text_of(news: News) -> str:
     """What is scored: headline and summary."""
     return f"{news.headline}. {news.summary}" if news.summary else news.headline
+
+
+def scored(news: News, score: Scorer) -> News:
+    """The story with its sentiment, rounded to 6 decimals; one that its venue scored keeps that."""
+    if news.sentiment is not None:
+        return news
+    return msgspec.structs.replace(news, sentiment=round(score(text_of(news)), 6))

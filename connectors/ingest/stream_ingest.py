@@ -17,7 +17,7 @@ import msgspec
 from connectors.ingest import metrics
 from connectors.ingest.dedupe import Dedupe
 from connectors.ingest.gaps import Gap, Holes, Outages, Range
-from connectors.ingest.sentiment import Scorer, text_of
+from connectors.ingest.sentiment import Scorer, scored
 from connectors.ingest.staleness import Staleness
 from connectors.kafka.publisher import event_ms
 from connectors.venues.base import COUNTS_FOR, ConnectionEvent, Stream, Venue, VenueSettings
@@ -106,7 +106,7 @@ class StreamIngest:
         channels = stream.counted
         limits = {name: int(seconds * 1000) for name, seconds in settings.stale_s.items() if name in channels}
         self.staleness = Staleness(limits, calendar, now_ms)
-        self._heard_ms = dict.fromkeys(channels, now_ms)
+        self._last_event_ms = dict.fromkeys(channels, now_ms)
         for channel in channels:
             metrics.CONNECTED.labels(self.source, channel)  # 0 until connected, not absent
         self._lag_ms: int | None = None
@@ -157,7 +157,7 @@ class StreamIngest:
                     if contiguous:
                         self._ids.see(fresh.symbol, int(fresh.trade_id), now_ms)
                     else:
-                        self._after_outage(fresh.symbol, fresh.timestamp_ms)
+                        self._after_outage(self._outages, channel, fresh.symbol, fresh.timestamp_ms)
                 self._sink.publish(fresh)
             elif type(fresh) is Bar:
                 if not fresh.final and not self._settings.publish_forming:
@@ -166,16 +166,10 @@ class StreamIngest:
                     self._minutes.see(fresh.symbol, fresh.start_ms // 60_000, now_ms)
                 self._publish_bar(fresh)
             elif type(fresh) is News:
-                span = self._news_outages.see("*", fresh.updated_ms)
-                if span:
-                    self._gaps.append(Gap(symbol="*", channel="news", numbering="outage", first=span[0], last=span[1]))
+                self._after_outage(self._news_outages, channel, "*", fresh.updated_ms)
                 self._sink.publish(self._scored(fresh))
             elif type(fresh) is Quote:
-                span = self._quote_outages.see(fresh.symbol, fresh.timestamp_ms)
-                if span:
-                    self._gaps.append(
-                        Gap(symbol=fresh.symbol, channel=channel, numbering="outage", first=span[0], last=span[1])
-                    )
+                self._after_outage(self._quote_outages, channel, fresh.symbol, fresh.timestamp_ms)
                 self._sink.publish(fresh)
             else:
                 self._sink.publish(fresh)
@@ -185,22 +179,20 @@ class StreamIngest:
             lag_ms = now_ms - event_ms(messages[-1])
             self._lag_ms = lag_ms if abs(lag_ms) < _DAY_MS else None  # a replay of history has none
         for channel in channels:
-            self._heard_ms[channel] = self._last_ms = now_ms
+            self._last_event_ms[channel] = self._last_ms = now_ms
             self.staleness.see(channel, now_ms)
         for channel, amount in published.items():
             self._count("messages", metrics.MESSAGES, channel, amount)
         for channel, amount in duplicates.items():
             self._count("duplicates", metrics.DUPLICATES, channel, amount)
 
-    def _after_outage(self, symbol: str, time_ms: int) -> None:
-        span = self._outages.see(symbol, time_ms)
-        if span:
-            self._gaps.append(Gap(symbol=symbol, channel="trades", numbering="outage", first=span[0], last=span[1]))
+    def _after_outage(self, outages: Outages, channel: str, symbol: str, time_ms: int) -> None:
+        """Record the gap that an event shows, if it is the first of its symbol after an outage."""
+        if span := outages.see(symbol, time_ms):
+            self._gaps.append(Gap(symbol=symbol, channel=channel, numbering="outage", first=span[0], last=span[1]))
 
     def _scored(self, news: News) -> News:
-        if self._score is None or news.sentiment is not None:
-            return news
-        return msgspec.structs.replace(news, sentiment=round(self._score(text_of(news)), 6))
+        return news if self._score is None else scored(news, self._score)
 
     def _publish_bar(self, bar: Bar) -> None:
         chosen = self._use is None or self._use(self.source, bar.symbol, bar.timeframe) == "vendor"
@@ -347,8 +339,8 @@ class StreamIngest:
 
     def note_ages(self, now_ms: int) -> None:
         """Set the metric of each channel's last event."""
-        for channel, heard_ms in self._heard_ms.items():
-            metrics.LAST_EVENT_AGE.labels(self.source, channel).set((now_ms - heard_ms) / 1000)
+        for channel, last_ms in self._last_event_ms.items():
+            metrics.LAST_EVENT_AGE.labels(self.source, channel).set((now_ms - last_ms) / 1000)
 
     def report(self) -> dict[str, Any]:
         """What the system page shows: state and why, the last message's lag (ms, arrival after event), counts."""

@@ -174,8 +174,10 @@ async def run(settings: Base, stop: asyncio.Event, sink: Sink | None = None) -> 
 
 def _polls_per_venue(streams: list[StreamRun], stop: asyncio.Event) -> list[Work]:
     """One set of polls per venue, not per stream."""
-    first = {stream.ingest.source: stream for stream in reversed(streams)}
-    return [poll for stream in streams if first[stream.ingest.source] is stream for poll in polls(stream, stop)]
+    first: dict[str, StreamRun] = {}
+    for stream in streams:
+        first.setdefault(stream.ingest.source, stream)
+    return [poll for stream in first.values() for poll in polls(stream, stop)]
 
 
 async def _until_done(work: list[Work], helpers: list[Work], stop: asyncio.Event) -> None:
