@@ -287,6 +287,14 @@ def check_size(field: str, size: float) -> None:
         raise fail(field, size, f"from 0 to {SIZE_MAX:g}")
 
 
+def check_sides(prices: str, bid: float, ask: float, sizes: str, bid_size: float, ask_size: float) -> None:
+    """Raise ValueError unless these can be both sides of a quote (0: empty); ``prices``, ``sizes`` name the fields."""
+    if not (0 <= bid < PRICE_MAX and 0 <= ask < PRICE_MAX):
+        raise fail(prices, (bid, ask), f"from 0 to {PRICE_MAX:g}")
+    if not (0 <= bid_size < SIZE_MAX and 0 <= ask_size < SIZE_MAX):
+        raise fail(sizes, (bid_size, ask_size), f"from 0 to {SIZE_MAX:g}")
+
+
 def check_bar(open_: float, high: float, low: float, close: float, volume: float) -> None:
     """Raise ValueError unless the five numbers are prices and a volume, low not above high.
 

@@ -23,12 +23,11 @@ from connectors.venues.base import (
     Tags,
     check_bar,
     check_price,
+    check_sides,
     check_size,
-    fail,
     rfc3339_ms,
 )
 from connectors.venues.tagged_frames import TaggedArrays, condition_texts
-from models.bar_rules import PRICE_MAX, SIZE_MAX
 from models.events import Halt, Imbalance, Pause, PriceBands, QuotationResume, Resume, TradingState, TradingStatus
 from models.messages import TIMEFRAME_MS, Bar, Message, News, Quote, Trade
 
@@ -324,10 +323,7 @@ class Adapter(TaggedArrays):
     def _quote(self, item: _Quote, now_ms: int | None) -> Message:
         symbol = item.S.upper()
         bid, ask, bid_size, ask_size = item.bp, item.ap, item.bs, item.as_
-        if not (0 <= bid < PRICE_MAX and 0 <= ask < PRICE_MAX):
-            raise fail("bp, ap", (bid, ask), f"from 0 to {PRICE_MAX:g}")
-        if not (0 <= bid_size < SIZE_MAX and 0 <= ask_size < SIZE_MAX):
-            raise fail("bs, as", (bid_size, ask_size), f"from 0 to {SIZE_MAX:g}")
+        check_sides("bp, ap", bid, ask, "bs, as", bid_size, ask_size)
         # options (OCC symbols) and crypto pairs quote in units, stocks in round lots
         lot = 1 if len(symbol) > 14 or "/" in symbol else self._lot
         return Quote(

@@ -23,13 +23,13 @@ from connectors.venues.base import (
     TimeMs,
     check_bar,
     check_price,
+    check_sides,
     check_size,
     fail,
     reject,
     time_ms,
 )
 from connectors.venues.tagged_frames import UNREADABLE, TaggedFrames
-from models.bar_rules import PRICE_MAX, SIZE_MAX
 from models.messages import TIMEFRAME_MS, Bar, Message, Quote, Trade
 
 #: Our channel names, as stream suffixes.
@@ -362,10 +362,7 @@ class Adapter(TaggedFrames):
         return self._quote(item, now_ms, now_ms, None, None)
 
     def _quote(self, item: Any, stamp: int, now_ms: int | None, last: float | None, volume: float | None) -> Quote:
-        if not (0 <= item.b < PRICE_MAX and 0 <= item.a < PRICE_MAX):
-            raise fail("b, a", (item.b, item.a), f"from 0 to {PRICE_MAX:g}")
-        if not (0 <= item.B < SIZE_MAX and 0 <= item.A < SIZE_MAX):
-            raise fail("B, A", (item.B, item.A), f"from 0 to {SIZE_MAX:g}")
+        check_sides("b, a", item.b, item.a, "B, A", item.B, item.A)
         return Quote(
             symbol=item.s.upper(),
             source=self.source,

@@ -26,12 +26,12 @@ from connectors.venues.base import (
     TimeMs,
     check_bar,
     check_price,
+    check_sides,
     check_size,
     fail,
     time_ms,
 )
 from connectors.venues.tagged_frames import TaggedArrays, condition_texts
-from models.bar_rules import PRICE_MAX, SIZE_MAX
 from models.events import Imbalance, PriceBands
 from models.messages import TIMEFRAME_MS, Bar, Message, Quote, Trade
 
@@ -239,10 +239,7 @@ class Adapter(TaggedArrays):
                 parsed.connection_events.append(_connection_event(item))
 
     def _quote(self, item: _Quote, now_ms: int | None) -> Message:
-        if not (0 <= item.bp < PRICE_MAX and 0 <= item.ap < PRICE_MAX):
-            raise fail("bp, ap", (item.bp, item.ap), f"from 0 to {PRICE_MAX:g}")
-        if not (0 <= item.bs < SIZE_MAX and 0 <= item.as_ < SIZE_MAX):
-            raise fail("bs, as", (item.bs, item.as_), f"from 0 to {SIZE_MAX:g}")
+        check_sides("bp, ap", item.bp, item.ap, "bs, as", item.bs, item.as_)
         return Quote(
             symbol=item.sym.upper(),
             source=self.source,
