@@ -7,13 +7,14 @@ channel alone needs, its file in ``relay/push/channels`` declares.
 from __future__ import annotations
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-from connectors.secrets import secrets_folder
+from connectors.kafka.lag import JOB_GROUPS
 from relay.flink_status import FlinkStatus
+from relay.secret_settings import SecretSettings
 
 
-class RelaySettings(BaseSettings):
+class RelaySettings(SecretSettings):
     """All settings of the relay. Secrets never appear in logs or error texts.
 
     >>> RelaySettings(redis_url="redis://127.0.0.1:6379/0").clients_max
@@ -73,7 +74,7 @@ class RelaySettings(BaseSettings):
     #: Addresses of Flink's REST API, and of Kafka with the consumer groups to report, for the system page.
     flink_urls: list[str] = Field(default_factory=list)
     kafka: str = ""
-    kafka_groups: list[str] = ["signals", "outcomes", "bars"]
+    kafka_groups: list[str] = Field(default_factory=lambda: list(JOB_GROUPS))
     watch_every_s: float = Field(default=5.0, ge=0.1)
 
     chart_url_s: int = 86_400
@@ -104,15 +105,6 @@ class RelaySettings(BaseSettings):
         if tier not in ("", "free", "premium", "dynamic"):
             raise ValueError(f"demo_user is {tier!r}; use free, premium or dynamic, or leave it out")
         return tier
-
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource, **named: PydanticBaseSettingsSource
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, environment, files of secrets."""
-        folder = secrets_folder()
-        files = (SecretsSettingsSource(settings_cls, secrets_dir=folder),) if folder else ()
-        return (named["init_settings"], named["env_settings"], *files)
 
     @property
     def loopback(self) -> bool:

@@ -11,6 +11,9 @@ import msgspec
 
 from connectors.kafka.security import kafka_client
 
+#: Consumer groups of the jobs.
+JOB_GROUPS = ("signals", "outcomes", "bars")
+
 
 class GroupLag(msgspec.Struct, frozen=True, kw_only=True):
     """Records of a topic that a group has not committed yet, over all partitions."""

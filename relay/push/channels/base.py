@@ -8,11 +8,10 @@ from typing import Any, ClassVar, Literal
 
 import httpx
 import msgspec
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource
 
-from connectors.secrets import secrets_folder
 from relay.push.delivery import Attempt
 from relay.push.note import Note
+from relay.secret_settings import SecretSettings
 
 #: JSON fields: a stored target, or what is shown of it.
 Fields = dict[str, Any]
@@ -53,17 +52,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     available: bool = True
 
 
-class ChannelSettings(BaseSettings):
-    """Settings of one channel: a subclass sets ``env_prefix``. From the environment, or from files of secrets."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource, **named: PydanticBaseSettingsSource
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, environment, files of secrets."""
-        folder = secrets_folder()
-        files = (SecretsSettingsSource(settings_cls, secrets_dir=folder),) if folder else ()
-        return (named["init_settings"], named["env_settings"], *files)
+class ChannelSettings(SecretSettings):
+    """Settings of one channel: a subclass sets ``env_prefix``."""
 
 
 class Channel(ABC):
