@@ -17,11 +17,12 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from models.events import Disconnected, GapDeclared, GapFilled, GapUnfilled
-from models.messages import Bar, Quote, Trade
+from models.messages import Bar, Message, Quote, Trade
 from simulators.alpaca import AlpacaSimulator
 from simulators.base import Simulator
 from simulators.binance import BinanceSimulator
@@ -89,7 +90,13 @@ async def one(venue: str, seed: int, *, seconds: float = math.inf, limit: int | 
             end = time.monotonic() + seconds
             for name in _SYMBOLS:  # a first event of each, so that what follows can be missed
                 await simulator.feed([next(sources[name]), next(candles[name]), *_next(quotes, name)])
-            await until(lambda: len(sink.trade_ids) == 2 and len(sink.bars) == 2 and len(_quoted(sink)) == len(quotes))
+            await until(
+                lambda: (
+                    len(sink.trade_ids) == 2
+                    and len(sink.bars) == 2
+                    and len(_keys(sink.messages, "quotes")) == len(quotes)
+                )
+            )
             chosen = random.Random(f"{seed}-{venue}-faults")
             injection = asyncio.create_task(_inject(venue, simulator, end, limit, chosen, faults))
             turn = 0
@@ -120,8 +127,34 @@ def _next(quotes: dict[str, Iterator[Quote]], name: str) -> list[Quote]:
     return [next(quotes[name])] if name in quotes else []
 
 
-def _quoted(sink: Collected) -> list[tuple[str, int]]:
-    return [(m.symbol, m.timestamp_ms) for m in sink.messages if isinstance(m, Quote)]
+#: Message type of each channel, and the field that distinguishes two messages of a symbol.
+_IDS: dict[str, tuple[type[Message], str]] = {
+    "trades": (Trade, "trade_id"), "bars": (Bar, "start_ms"), "quotes": (Quote, "timestamp_ms"),
+}  # fmt: skip
+#: Symbol, and that field.
+Key = tuple[str, str | int]
+
+
+def _keys(messages: Iterable[Message], channel: str) -> list[Key]:
+    kind, name = _IDS[channel]
+    return [(message.symbol, getattr(message, name)) for message in messages if isinstance(message, kind)]
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Keys of one channel: all that the venue had, and those published twice, never, or without being there."""
+
+    truth: set[Key]
+    doubled: list[Key]
+    missing: set[Key]
+    invented: set[Key]
+
+
+def _compare(simulator: Simulator, sink: Collected, channel: str) -> _Comparison:
+    sent = (message for (name, _), held in simulator.history.items() if name == channel for message in held)
+    truth, published = set(_keys(sent, channel)), Counter(_keys(sink.messages, channel))
+    doubled = [key for key, count in published.items() if count > 1]
+    return _Comparison(truth, doubled, truth - set(published), set(published) - truth)
 
 
 async def _calm(simulator: Simulator, sources: Any, candles: Any, quotes: Any, sink: Collected) -> None:
@@ -136,54 +169,21 @@ async def _calm(simulator: Simulator, sources: Any, candles: Any, quotes: Any, s
             await simulator.feed([next(sources[name]), *_next(quotes, name)])
             await simulator.feed([bar for bar in [next(candles[name], None)] if bar])
         await asyncio.sleep(0.2)
-        trades_in, bars_in = len(set(_keys(sink))), len({(b.symbol, b.start_ms) for b in sink.bars})
-        gaps_closed = len(sink.events(GapDeclared)) == len(sink.events(GapFilled, GapUnfilled))
-        quotes_in = len(set(_quoted(sink)))
-        if trades_in == fed("trades") and bars_in == fed("bars") and quotes_in == fed("quotes") and gaps_closed:
+        all_in = all(len(set(_keys(sink.messages, channel))) == fed(channel) for channel in _IDS)
+        if all_in and len(sink.events(GapDeclared)) == len(sink.events(GapFilled, GapUnfilled)):
             return
-
-
-def _keys(sink: Collected) -> list[tuple[str, str]]:
-    return [(m.symbol, m.trade_id) for m in sink.messages if isinstance(m, Trade)]
 
 
 def _account(venue: str, simulator: Simulator, sink: Collected, faults: Counter[str]) -> dict[str, Any]:
     """Compare what was published with the truth."""
-    truth = {
-        (symbol, m.trade_id)
-        for (channel, symbol), held in simulator.history.items()
-        if channel == "trades"
-        for m in held
-        if isinstance(m, Trade)
-    }
-    published = Counter(_keys(sink))
-    doubled = [key for key, count in published.items() if count > 1]
-    missing = truth - set(published)
-    bars_truth = {
-        (s, m.start_ms) for (c, s), held in simulator.history.items() if c == "bars" for m in held if isinstance(m, Bar)
-    }
-    bars = Counter((b.symbol, b.start_ms) for b in sink.bars)
-    bars_doubled = [key for key, count in bars.items() if count > 1]
-    bars_missing = bars_truth - set(bars)
-    quotes_truth = {
-        (symbol, m.timestamp_ms)
-        for (channel, symbol), held in simulator.history.items()
-        if channel == "quotes"
-        for m in held
-        if isinstance(m, Quote)
-    }
-    quotes = Counter(_quoted(sink))
-    quotes_doubled = [key for key, count in quotes.items() if count > 1]
-    quotes_missing = quotes_truth - set(quotes)
+    found = {channel: _compare(simulator, sink, channel) for channel in _IDS}
     gaps, filled = sink.events(GapDeclared), sink.events(GapFilled)
     account: dict[str, Any] = {
         "venue": venue,
-        "trades": len(truth),
-        "bars": len(bars_truth),
-        "quotes": len(quotes_truth),
+        **{channel: len(one.truth) for channel, one in found.items()},
         "backfilled": sum(m.backfilled for m in sink.messages),
-        "doubled": len(doubled) + len(bars_doubled) + len(quotes_doubled),
-        "missing": len(missing) + len(bars_missing) + len(quotes_missing),
+        "doubled": sum(len(one.doubled) for one in found.values()),
+        "missing": sum(len(one.missing) for one in found.values()),
         "gaps": len(gaps),
         "gaps_filled": len(filled),
         "gaps_unfilled": len(sink.events(GapUnfilled)),
@@ -191,13 +191,12 @@ def _account(venue: str, simulator: Simulator, sink: Collected, faults: Counter[
         "dead_letters": len(sink.letters),
         "faults": dict(faults),
     }
-    assert not doubled, f"{venue}: published twice: {sorted(doubled)[:5]} of {len(doubled)}: {account}"
-    assert not bars_doubled, f"{venue}: bars published twice: {sorted(bars_doubled)[:5]}: {account}"
-    assert set(published) <= truth, f"{venue}: published what never was: {sorted(set(published) - truth)[:5]}"
-    assert not missing, f"{venue}: never published: {sorted(missing)[:5]} of {len(missing)}: {account}"
-    assert not quotes_doubled, f"{venue}: quotes published twice: {sorted(quotes_doubled)[:5]}: {account}"
-    assert not quotes_missing, f"{venue}: quotes never published: {sorted(quotes_missing)[:5]}: {account}"
-    assert not bars_missing, f"{venue}: bars never published: {sorted(bars_missing)[:5]}: {account}"
+    invented = sorted(found["trades"].invented)
+    assert not invented, f"{venue}: published what never was: {invented[:5]}"
+    for channel, one in found.items():
+        doubled, missing = sorted(one.doubled), sorted(one.missing)
+        assert not doubled, f"{venue}: {channel} published twice: {doubled[:5]} of {len(doubled)}: {account}"
+        assert not missing, f"{venue}: {channel} never published: {missing[:5]} of {len(missing)}: {account}"
     assert len(filled) + account["gaps_unfilled"] == len(gaps), f"{venue}: a declared gap was forgotten: {account}"
     return account
 
