@@ -107,8 +107,9 @@ def read_all(bars: list[Path], settings: TrainConfig, base: Path, say: Callable[
     import pandas as pd
 
     from connectors.files.bars import read_bars
+    from connectors.files.samples import DAILY, daily_bars_file
 
-    paths = bars or [_sample() if settings.bars == "sample:daily" else base / settings.bars]
+    paths = bars or [daily_bars_file() if settings.bars == DAILY else base / settings.bars]
     if not bars and not settings.bars:
         raise ValueError(f"config {settings.name} names no bars: give --bars FILE")
     parts = []
@@ -125,10 +126,3 @@ def read_all(bars: list[Path], settings: TrainConfig, base: Path, say: Callable[
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command()(train)
-
-
-def _sample() -> Path:
-    """Daily bars of AAPL, FB, GOOG, IBM and MSFT, 2000 to 2013, in the public domain."""
-    from importlib.resources import files
-
-    return Path(str(files("bokeh_sampledata") / "_data" / "stocks.csv.gz"))

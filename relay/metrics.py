@@ -34,7 +34,7 @@ class RelayMetrics(Collector):
             registry=self.registry,
         )  # fmt: skip
 
-    def hear(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """Observe the age of a signal that was just sent."""
         signal = event.signal
         if event.kind != "signal" or signal is None or self._hub.state.mode == "replay":

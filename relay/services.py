@@ -37,11 +37,11 @@ class Services:
         self.hub = Hub(State(), settings, self.links.url)
         self.follower = Follower(settings.redis_url, self.hub)
         self.push = Dispatcher(settings, store, self.hub, RedisJournal(self.follower.redis))
-        self.follower.mirror.listeners.append(self.push.hear)
+        self.follower.mirror.listeners.append(self.push.on_event)
         self.metrics = RelayMetrics(self.follower, self.images, self.push)
-        self.follower.mirror.listeners.append(self.metrics.hear)
+        self.follower.mirror.listeners.append(self.metrics.on_event)
         if (traces := signal_traces()) is not None:
-            self.follower.mirror.listeners.append(lambda event: traces.hear(event, self.hub.state.mode != "replay"))
+            self.follower.mirror.listeners.append(lambda event: traces.on_event(event, self.hub.state.mode != "replay"))
         self.traces = traces
         self.requests = TokenBucket(settings.requests_per_s, settings.requests_burst)
         self.connects = TokenBucket(settings.connects_per_s, settings.connects_burst)

@@ -49,7 +49,7 @@ class SignalTraces:
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("signal-pipeline")
 
-    def hear(self, event: Event, live: bool = True) -> None:
+    def on_event(self, event: Event, live: bool = True) -> None:
         """Trace a signal that was just sent; times are those that the signal itself carries."""
         from opentelemetry.trace import set_span_in_context
 

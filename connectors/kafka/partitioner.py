@@ -6,17 +6,14 @@ default (CRC32), while jobs used murmur2: a topic written by both holds one symb
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Iterator
 
-from connectors.kafka.lag import KafkaLag
+from connectors.kafka.lag import JOB_GROUPS, KafkaLag
 from connectors.kafka.security import kafka_client
 
 PARTITIONER = "murmur2_random"
 #: Newest records of each partition that are looked at.
 SAMPLE = 2_000
-#: Consumer groups of the jobs, which must have read everything before keys may move.
-JOB_GROUPS = ("signals", "outcomes", "bars")
 
 
 class PartitionerError(ValueError):
@@ -48,11 +45,6 @@ def partition_of(key: bytes, partitions: int) -> int:
     0
     """
     return (murmur2(key) & 0x7FFFFFFF) % partitions
-
-
-def crc32_partition(key: bytes, partitions: int) -> int:
-    """Where librdkafka's default partitioner puts a key."""
-    return zlib.crc32(key) % partitions
 
 
 def strays(newest: Iterable[tuple[bytes, int, int]], partitions: int) -> Iterator[tuple[bytes, int, int]]:

@@ -60,7 +60,7 @@ def read_to_end(
     topic, partitions and how far they were read, if the broker does not answer in ``timeout_s`` or nothing comes for
     ``idle_s``: what is returned is always the whole.
     """
-    consumer, ends = _open(bootstrap, topic, committed_only, newest, timeout_s)
+    consumer, ends, _ = _open(bootstrap, topic, committed_only, newest, timeout_s)
     try:
         for record in _drain(consumer, bootstrap, topic, ends, idle_s):
             yield record.partition(), record.offset(), record.value() or b""
@@ -70,9 +70,8 @@ def read_to_end(
 
 def newest_records(bootstrap: str, topic: str, count: int, timeout_s: float = 10.0) -> tuple[list[Any], int]:
     """About ``count`` newest records of each partition, as the client has them, and the number of partitions."""
-    consumer, ends = _open(bootstrap, topic, False, count, timeout_s)
+    consumer, ends, partitions = _open(bootstrap, topic, False, count, timeout_s)
     try:
-        partitions = len(consumer.list_topics(topic, timeout=timeout_s).topics[topic].partitions)
         return list(_drain(consumer, bootstrap, topic, ends, timeout_s)), partitions
     finally:
         consumer.close()
@@ -80,8 +79,8 @@ def newest_records(bootstrap: str, topic: str, count: int, timeout_s: float = 10
 
 def _open(
     bootstrap: str, topic: str, committed_only: bool, newest: int | None, timeout_s: float
-) -> tuple[Any, dict[int, int]]:
-    """A consumer assigned to every partition that holds something, and the offset at which each ends now."""
+) -> tuple[Any, dict[int, int], int]:
+    """A consumer of the partitions that have records, the offset at which each ends now, and how many the topic has."""
     from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
     consumer = Consumer(
@@ -107,7 +106,7 @@ def _open(
                 starts[partition] = low if newest is None else max(low, high - newest)
                 ends[partition] = high
         consumer.assign([TopicPartition(topic, partition, start) for partition, start in starts.items()])
-        return consumer, ends
+        return consumer, ends, len(known.partitions)
     except KafkaException as error:
         consumer.close()
         raise ConnectionError(

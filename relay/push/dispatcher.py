@@ -92,7 +92,7 @@ class Dispatcher:
             for event in missed:
                 at = int(event.number.split("-")[0])
                 if since is not None and at >= max(since, oldest):
-                    self.hear(event)
+                    self.on_event(event)
         self._tasks = [asyncio.create_task(self._work(), name="push"), asyncio.create_task(self._renewing())]
 
     async def stop(self) -> None:
@@ -132,7 +132,7 @@ class Dispatcher:
         """A user's preferences."""
         return self._preferences.get(name, Preferences())
 
-    def hear(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """Take an event from the follower; never waits."""
         if self._targets and kind_of(event) is not None:
             with contextlib.suppress(asyncio.QueueFull):

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.serving.bundle import write_bundle
+from models.serving.bundle import load_bundle, write_bundle
 from models.training.config import SIXTEEN, TrainConfig
 from models.training.train import train
 
@@ -84,8 +84,16 @@ def folder(trained, tmp_path):
 
 
 @pytest.fixture
+def bundle(folder):
+    """The bundle in memory."""
+    loaded = load_bundle(folder)
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture
 def edit(folder, trained):
-    """Rewrites the manifest with other fields, sealed anew, as somebody who means it would."""
+    """Rewrites the manifest with other fields, sealed again, as somebody who means it would."""
 
     def edited(**fields):
         write_bundle(folder, msgspec.structs.replace(trained[0], **fields), {})

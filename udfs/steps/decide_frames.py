@@ -186,7 +186,7 @@ class Decider:
         ``states``, the group's ``account`` and ``heads`` (symbol -> hash of its last signal) are updated in place, and
         so are ``halts``, by the frame's side messages.
         """
-        heard = apply_side_messages(halts, frame.side_messages, self._side_topics)
+        applied = apply_side_messages(halts, frame.side_messages, self._side_topics)
         bars, values = frame.bar_matrix(), frame.value_matrix()
         n = len(frame)
         action, confidence = np.full(n, NONE, np.int8), np.full(n, np.nan)
@@ -246,10 +246,10 @@ class Decider:
             self._shadow_rows(records, frame, scores, self._judge(shadow, bars, n), bars)
         topic = self._topics["dead-letter"]
         now_ms = int(time.time() * 1000)
-        letters = frame.dead_letters + [encode(dead_letter(source, reject)) for source, reject in heard.refused]
+        letters = frame.dead_letters + [encode(dead_letter(source, reject)) for source, reject in applied.refused]
         for letter in letters:
             records.add(topic, str(frame.group), now_ms, letter)
-        return DecidedFrame(records, signals, causes, heard.news, len(heard.unknown_kinds))
+        return DecidedFrame(records, signals, causes, applied.news, len(applied.unknown_kinds))
 
     def _judge(self, scores: PartScores, bars: NDArray[np.float64], n: int) -> Verdict:
         bundle = self._bundles(scores.part.bundle) if scores.models else None

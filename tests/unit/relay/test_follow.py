@@ -21,13 +21,13 @@ def entry(kind: str, message: Any, signal_id: str = "s1") -> dict[bytes, bytes]:
 def test_an_entry_reaches_clients_and_listeners(make_signal: Make) -> None:
     mirror = Mirror(make_hub())
     _, pipe = joined(mirror.hub, "premium")
-    heard: list[Event] = []
-    mirror.listeners.append(heard.append)
+    events: list[Event] = []
+    mirror.listeners.append(events.append)
     event = mirror.fold("1-0", entry("signal", make_signal()))
     assert event is not None
     mirror.publish(event)
     assert [message["number"] for message in pipe.messages()] == ["1-0"]
-    assert heard == [event]
+    assert events == [event]
     assert mirror.fold("2-0", entry("signal", make_signal())) is None
     assert mirror.hub.state.number == "2-0"
 

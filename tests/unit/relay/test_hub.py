@@ -28,8 +28,8 @@ def test_each_tier_is_sent_its_own_message_and_none_another_symbol(make_signal: 
     pipes = {tier: joined(hub, tier)[1] for tier in ("free", "premium", "dynamic")}
     _, other = joined(hub, "dynamic", "moderate", "MSFT")
     publish(hub, 1, make_signal())
-    told = {tier: [message["type"] for message in pipe.messages()] for tier, pipe in pipes.items()}
-    assert told == {"free": ["signal_summary"], "premium": ["trading_signal"], "dynamic": ["dynamic_signal"]}
+    sent = {tier: [message["type"] for message in pipe.messages()] for tier, pipe in pipes.items()}
+    assert sent == {"free": ["signal_summary"], "premium": ["trading_signal"], "dynamic": ["dynamic_signal"]}
     assert other.messages() == []
 
 

@@ -22,13 +22,6 @@ ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture
-def bundle(folder):
-    loaded = load_bundle(folder)
-    yield loaded
-    loaded.close()
-
-
-@pytest.fixture
 def rows(trained):
     inputs = trained[2]["data"].inputs
     return inputs[np.isfinite(inputs).all(axis=1)][:256]

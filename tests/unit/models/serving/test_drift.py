@@ -3,15 +3,7 @@
 import numpy as np
 import pytest
 
-from models.serving.bundle import load_bundle
 from models.serving.drift import CLIP, DriftMonitor, dissimilar, dissimilarity, lower, psi, scale, shares
-
-
-@pytest.fixture
-def bundle(folder):
-    loaded = load_bundle(folder)
-    yield loaded
-    loaded.close()
 
 
 @pytest.fixture

@@ -158,13 +158,13 @@ def test_stored_targets_still_load_and_show_no_secret(tmp_path: Path) -> None:
         async with Api(tmp_path) as api:
             for name, (address, _) in STORED.items():
                 api.store.add_push_target("ann", name, address)
-            told = await api.overview()
-            assert {one["channel"]: one["address"] for one in told["targets"]} == {
+            shown = await api.overview()
+            assert {one["channel"]: one["address"] for one in shown["targets"]} == {
                 name: shown for name, (_, shown) in STORED.items()
             }
-            assert "SECRET" not in str(told)
-            assert told["telegram"] is False
-            assert len(told["webpush_key"]) == 87
+            assert "SECRET" not in str(shown)
+            assert shown["telegram"] is False
+            assert len(shown["webpush_key"]) == 87
 
     asyncio.run(run())
 
@@ -180,8 +180,8 @@ def test_what_is_wrong_with_a_target_is_named(tmp_path: Path) -> None:
                 ({"channel": "webpush", "endpoint": "https://x.org", "keys": {"p256dh": "a", "auth": "b"}}, "p256dh"),
                 ({"channel": "webpush", "endpoint": "https://x.org"}, "keys"),
             ):  # fmt: skip
-                status, told = await api.add(**target)
-                assert (status, word in told["error"]) == (400, True), (target, told)
+                status, shown = await api.add(**target)
+                assert (status, word in shown["error"]) == (400, True), (target, shown)
 
     asyncio.run(run())
 
@@ -199,11 +199,11 @@ def test_a_telegram_revision_edits_the_message_that_was_sent(monkeypatch: pytest
                 (200, {}, b'{"result": {"message_id": 7}}'), (429, {}, b'{"parameters": {"retry_after": 3}}'),
                 (403, {}, b"{}"), (404, {}, b"{}"),
             ]  # fmt: skip
-            told = [await channel.deliver({"chat_id": 42}, note, receipt) for receipt in ("", "7", "", "")]
+            shown = [await channel.deliver({"chat_id": 42}, note, receipt) for receipt in ("", "7", "", "")]
             paths = [receiver.received.get_nowait()[0] for _ in range(4)]
             assert [path.rpartition("/")[2] for path in paths[:2]] == ["sendMessage", "editMessageText"]
-            assert (told[0].receipt, told[1].wait_s) == ("7", 3.0)
-            assert [one.result for one in told] == ["delivered", "retry", "gone", "refused"]
+            assert (shown[0].receipt, shown[1].wait_s) == ("7", 3.0)
+            assert [one.result for one in shown] == ["delivered", "retry", "gone", "refused"]
 
     async def serve() -> None:
         async with receiving() as receiver:

@@ -163,8 +163,8 @@ def test_watchlist_preferences_and_tier_decide(make_signal: Make, make_outcome: 
                     )
                 )  # fmt: skip
             await dispatcher.drained()
-            told = [json.loads(receiver.received.get_nowait()[2]) for _ in range(receiver.received.qsize())]
-            assert [(one["type"], one["symbol"]) for one in told if one["type"] == "signal_update"] == [
+            messages = [json.loads(receiver.received.get_nowait()[2]) for _ in range(receiver.received.qsize())]
+            assert [(one["type"], one["symbol"]) for one in messages if one["type"] == "signal_update"] == [
                 ("signal_update", "AAPL")
             ]
 
@@ -181,7 +181,7 @@ def test_of_two_relays_one_sends_an_event_and_a_restart_sends_what_was_missed(ma
                 await other.renew()
                 for dispatcher in (one, other):
                     await dispatcher.start([])
-                    dispatcher.hear(event(make_signal("s1"), f"{at}-0"))
+                    dispatcher.on_event(event(make_signal("s1"), f"{at}-0"))
                 assert (await receiver.json())["data"]["signal_id"] == "s1"
                 await one.drained()
                 await other.drained()

@@ -71,7 +71,7 @@ def values_of(frames):
     return np.concatenate([one.value_matrix() for one in frames])
 
 
-def said(lines, text):
+def logged(lines, text):
     return [record for record in lines.records if text in record.getMessage()]
 
 
@@ -86,10 +86,10 @@ def test_features_equal_one_kernel_run_and_go_on_in_a_fresh_instance(lines):
     lines.clear()
     found += featured(features_operator(again), again, frames_of(BARS[150:], 7))
     assert values_of(found).tobytes() == expected.tobytes()
-    (restored,) = said(lines, "state restored")
+    (restored,) = logged(lines, "state restored")
     assert (restored.group, restored.count, restored.instance) == (GROUP, 1, 0)
-    assert not said(lines, "state migrated")
-    assert said(lines, "open: 65 features, 8 symbol groups")[0].bundle == "minute-day"
+    assert not logged(lines, "state migrated")
+    assert logged(lines, "open: 65 features, 8 symbol groups")[0].bundle == "minute-day"
     assert again.counters["bars"].count == 110
 
 
@@ -114,7 +114,7 @@ def test_side_inputs_read_at_the_start_reach_the_bars_that_may_know_them(lines):
     sentiment = found[:, KERNEL.column_of("news_sentiment_1h")]
     assert np.isnan(sentiment[:9]).all()
     assert sentiment[9] == 0.5
-    assert said(lines, "side inputs read to their ends")[0].count == 2
+    assert logged(lines, "side inputs read to their ends")[0].count == 2
     plain = Flink()
     without = values_of(featured(features_operator(plain), plain, frames_of(BARS[:40], 6)))
     column = KERNEL.column_of("momentum_1")
@@ -133,8 +133,8 @@ def test_a_bundle_change_is_applied_from_its_bar_on_and_a_refused_one_is_logged(
     assert list(operator.process_broadcast_element(announcement("daily-swing", BARS[10].end_ms, 0), flink)) == []
     (letter,) = operator.process_broadcast_element(announcement("no-such", 1, 1), flink)
     assert b"no bundle named 'no-such'" in unpack_features(letter[1]).dead_letters[0]
-    assert said(lines, "bundle change applies: promote")[0].bundle == "daily-swing"
-    assert "no-such" in said(lines, "bundle change refused")[0].reason
+    assert logged(lines, "bundle change applies: promote")[0].bundle == "daily-swing"
+    assert "no-such" in logged(lines, "bundle change refused")[0].reason
     (one,) = featured(operator, flink, [frame(BARS[:20])])
     assert [(part.bundle, len(part.bar_numbers(20))) for part in one.parts] == [("minute-day", 10), ("daily-swing", 10)]
     later = Flink(flink.state)
@@ -155,19 +155,19 @@ def test_scores_come_frame_by_frame_and_a_model_that_is_skipped_is_logged_once(l
     frames = featured(features_operator(flink), flink, frames_of(BARS, 50))
     worker = Score("minute-day", KERNEL.feature_set, "thread")
     worker.open(None)
-    assert said(lines, "bundle loaded")[0].bundle.startswith("minute-day@")
+    assert logged(lines, "bundle loaded")[0].bundle.startswith("minute-day@")
     _, first = scored(frames, worker=worker)
     _, second = scored(frames, worker=worker)
     ours, again = [unpack_scores(one) for one in first], [unpack_scores(one) for one in second]
     assert len(ours) == len(frames)
     assert [one.parts[0].probabilities for one in ours] == [one.parts[0].probabilities for one in again]
     cold = ours[0].parts[0].skipped  # the first bars lack inputs: every model that cannot do without them abstains
-    assert set(cold) == {record.model for record in said(lines, "model skipped")}
+    assert set(cold) == {record.model for record in logged(lines, "model skipped")}
     bundle = worker._bundles.get("minute-day")
     bundle._models[0] = Raising()
     for _ in range(3):
         scored(frames, worker=worker)
-    raised = [record for record in said(lines, "model skipped") if "broken on purpose" in str(record.reason)]
+    raised = [record for record in logged(lines, "model skipped") if "broken on purpose" in str(record.reason)]
     assert len(raised) == 1
 
 
@@ -220,7 +220,7 @@ def test_signals_and_rows_are_the_same_when_a_fresh_instance_goes_on(lines):
     parts += again.process(signals_operator(again), inputs[6:])
     assert without_clock(sent(parts, "trading-signals", Signal)) == without_clock(signals)
     assert sent(parts, "features", FeatureRow) == sent(expected, "features", FeatureRow)
-    assert said(lines, "state restored")[0].count == 1
+    assert logged(lines, "state restored")[0].count == 1
     assert whole.counters["signals"].count == len(signals)
 
 
@@ -248,7 +248,7 @@ def test_a_model_that_fails_to_explain_is_counted_and_logged_once(lines):
     name = bundle.manifest.models[0].name
     assert sent(flink.process(operator, inputs), "trading-signals", Signal)
     assert flink.counters[f"model={name}.failed"].count > 0
-    (record,) = said(lines, "model failed to explain")
+    (record,) = logged(lines, "model failed to explain")
     assert (record.model, record.bundle) == (name, bundle.id)
 
 
@@ -280,7 +280,7 @@ def test_outcomes_are_the_same_when_a_fresh_instance_goes_on_and_a_timer_ends_th
     fresh = outcomes_operator(again)
     found += again.process(fresh, inputs[3:])
     assert sent(found, "signal-outcomes", Outcome) == expected
-    assert said(lines, "state restored")
+    assert logged(lines, "state restored")
     again.watermark = opened(3).expires_ms + 10 * MINUTE
     (end,) = sent(list(fresh.on_timer(again.watermark, again)), "signal-outcomes", Outcome)
     assert (end.status, end.exit_price) == ("expired", BARS[59].close)
